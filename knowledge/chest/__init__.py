@@ -1,0 +1,1 @@
+"""kvlp.knowledge.chest"""
