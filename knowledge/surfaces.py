@@ -1,0 +1,42 @@
+"""How surfaces (names and synonyms as people write them) are compared: case, hyphens and accents do not count."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+__all__ = ["contains_phrase", "fold", "near"]
+
+_JOINERS = re.compile(r"[-‐-―_/\s]+")
+_APOSTROPHES = re.compile(r"['’`]")
+#: difflib compares with every candidate: beyond this many only those that share the first letters are compared
+_FUZZY_LIMIT = 20_000
+
+
+def fold(text: str) -> str:
+    """Return `text` in the form in which surfaces are compared.
+
+    Lower case, accents removed, hyphens, underscores, slashes and white space as one blank, no apostrophes:
+    "Port-A-Cath" and "port a cath" fold alike.
+    """
+    plain = text if text.isascii() else _without_accents(text)
+    return _JOINERS.sub(" ", _APOSTROPHES.sub("", plain)).strip().lower()
+
+
+def _without_accents(text: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
+def near(word: str, candidates: Iterable[str], n: int = 3) -> list[str]:
+    """Return at most `n` candidates that look like `word`, best first (already folded strings)."""
+    pool = list(dict.fromkeys(candidates))
+    if len(pool) > _FUZZY_LIMIT:
+        pool = [c for c in pool if c[:2] == word[:2]]
+    return difflib.get_close_matches(word, pool, n=n, cutoff=0.6)
+
+
+def contains_phrase(text: str, phrase: str) -> bool:
+    """Say whether `phrase` stands in `text` as whole words, also in the plural (both already folded)."""
+    return bool(phrase) and re.search(rf"(?<!\w){re.escape(phrase)}(?:s|es)?(?!\w)", text) is not None
