@@ -14,15 +14,16 @@ ROOT = "kvlp"
 
 
 def parse_rooms(lines: list[str]) -> dict[str, set[str]]:
-    """Read the lines `room: room room` into a table of full module names; `*` stands for every room."""
-    table = {}
-    for line in lines:
-        room, _, allowed = line.partition(":")
-        table[f"{ROOT}.{room.strip()}"] = {f"{ROOT}.{name}" if name != "*" else "*" for name in allowed.split()}
-    unknown = {name for allowed in table.values() for name in allowed} - set(table) - {"*"}
+    """Read the lines `room: room @group *` into a table of full module names; `*` stands for every room."""
+    pairs = {room.strip(): allowed.split() for room, _, allowed in (line.partition(":") for line in lines)}
+    groups = {name: set(rooms) for name, rooms in pairs.items() if name.startswith("@")}
+    rooms = [name for name in pairs if not name.startswith("@")]
+    table = {name: set[str]().union(*(groups.get(word, {word}) for word in pairs[name])) for name in rooms}
+    table = {name: set(rooms) if "*" in allowed else allowed for name, allowed in table.items()}
+    unknown = set[str]().union(*table.values()) - set(rooms)
     if unknown:
-        raise ValueError(f".importlinter: these rooms are named but not listed: {', '.join(sorted(unknown))}")
-    return table
+        raise ValueError(f".importlinter names rooms that it does not list: {', '.join(sorted(unknown))}")
+    return {f"{ROOT}.{name}": {f"{ROOT}.{word}" for word in allowed} for name, allowed in table.items()}
 
 
 def room_of(module: str, rooms: dict[str, set[str]]) -> str | None:
@@ -42,7 +43,7 @@ def violations(graph: ImportGraph, rooms: dict[str, set[str]], everyone: set[str
         for target in sorted(graph.find_modules_directly_imported_by(module) - {ROOT}):
             other = room_of(target, rooms)
             allowed = rooms[home] | everyone | {home}
-            if other is None or other in allowed or "*" in allowed:
+            if other is None or other in allowed:
                 continue
             detail = graph.get_import_details(importer=module, imported=target)
             line = detail[0]["line_number"] if detail else "?"
