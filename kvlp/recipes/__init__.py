@@ -1,1 +1,1 @@
-"""kvlp.recipes"""
+"""Recipes as YAML files; `kvlp.training.recipe` reads them."""

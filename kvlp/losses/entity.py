@@ -1,0 +1,61 @@
+"""The cross-image entity loss: every image of the batch against present and absent prompts of every named finding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kvlp.errors import ShapeError
+from kvlp.losses.output import LossOutput, check_same_width
+
+__all__ = ["EntityLoss"]
+
+
+class EntityLoss(nn.Module):
+    """Teach present and absent prompts of a finding to answer for every image whose report speaks of it.
+
+    The prompt "there is X" should match the images in which X is present and no image in which it is absent; the
+    prompt "there is no X" the other way round. Images whose report does not mention X, or doubts it, do not count.
+    Each finding weighs the same however often it is mentioned, and its present and absent images weigh the same
+    when `balanced`.
+
+    Shape: image_emb (B, D), present_emb (C, D), absent_emb (C, D) of unit norm; labels (B, C) with 1 present,
+        0 absent, -1 uncertain, NaN not mentioned; scale and bias scalars (scale already exponentiated) -> scalar in
+        float32. Without any known label the loss is 0 and still differentiable.
+    Raises: ShapeError if shapes do not fit.
+    """
+
+    def __init__(self, *, balanced: bool = True) -> None:
+        super().__init__()
+        self.balanced = balanced
+
+    def forward(
+        self, image_emb: Tensor, present_emb: Tensor, absent_emb: Tensor, labels: Tensor, scale: Tensor, bias: Tensor
+    ) -> LossOutput:
+        check_same_width(image_emb=image_emb, present_emb=present_emb, absent_emb=absent_emb)
+        if labels.shape != (len(image_emb), len(present_emb)) or present_emb.shape != absent_emb.shape:
+            raise ShapeError(
+                f"expected labels of shape ({len(image_emb)}, {len(present_emb)}) and as many absent as present "
+                f"prompts, got {tuple(labels.shape)}, {len(absent_emb)} and {len(present_emb)}"
+            )
+        weights = self._weights(labels)
+        target = (labels == 1).float()
+        present = scale.float() * image_emb.float() @ present_emb.float().T + bias.float()  # (B, C)
+        absent = scale.float() * image_emb.float() @ absent_emb.float().T + bias.float()
+        norm = weights.sum().clamp(min=1e-12)
+        present_loss = (weights * F.binary_cross_entropy_with_logits(present, target, reduction="none")).sum() / norm
+        absent_loss = (weights * F.binary_cross_entropy_with_logits(absent, 1 - target, reduction="none")).sum() / norm
+        total = (present_loss + absent_loss) / 2
+        return LossOutput(total, {"present": present_loss.detach(), "absent": absent_loss.detach()})
+
+    def _weights(self, labels: Tensor) -> Tensor:
+        """Weight of every (image, finding): 0 where unknown; known ones of a finding sum to 1."""
+        present, absent = (labels == 1).float(), (labels == 0).float()
+        if not self.balanced:
+            return present + absent
+        weights = torch.zeros_like(present)
+        sides = torch.stack([present.sum(dim=0) > 0, absent.sum(dim=0) > 0]).sum(dim=0).clamp(min=1)  # (C,)
+        for known in (present, absent):
+            weights = weights + known / known.sum(dim=0).clamp(min=1) / sides
+        return weights

@@ -1,0 +1,31 @@
+"""What every loss returns, and the checks that all losses share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from kvlp.errors import ShapeError
+
+__all__ = ["LossOutput", "check_same_width"]
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """A loss and its parts.
+
+    Attributes:
+        total: scalar float32 tensor to call backward on.
+        parts: name -> detached scalar, for the log.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+def check_same_width(**embeddings: Tensor) -> None:
+    """Raise ShapeError unless all are matrices of one width."""
+    shapes = {name: tuple(value.shape) for name, value in embeddings.items()}
+    if any(len(shape) != 2 for shape in shapes.values()) or len({shape[1] for shape in shapes.values()}) > 1:
+        raise ShapeError(f"expected matrices (rows, D) of one width D, got {shapes}")

@@ -1,0 +1,146 @@
+"""The training loop as a generator: it steps and yields; saving, logging and evaluating happen outside."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kvlp.errors import DataError
+from kvlp.training.task import PretrainTask
+
+__all__ = ["MAX_BAD_STEPS", "StepInfo", "cosine_schedule", "train_steps"]
+
+#: So many steps in a row with a loss or gradient that is not finite stop the run.
+MAX_BAD_STEPS = 3
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What one step did.
+
+    Attributes:
+        step: number of optimiser steps done after it.
+        loss: total loss; `parts` by name; `grad_norm` before clipping.
+        lr: learning rate used; `logit_scale` after the step.
+        rows: row numbers of its batch; `skipped` True if the step was not taken because it was not finite.
+        data_s, step_s: seconds spent waiting for the batch and computing.
+    """
+
+    step: int
+    loss: float
+    parts: dict[str, float]
+    lr: float
+    logit_scale: float
+    grad_norm: float
+    rows: tuple[int, ...]
+    skipped: bool
+    data_s: float
+    step_s: float
+
+
+def cosine_schedule(lr: float, steps: int, warmup: float, final: float) -> Callable[[int], float]:
+    """Linear warm-up over `warmup` x steps, then a cosine from lr down to `final` x lr at the last step."""
+    warm = max(1, round(warmup * steps))
+
+    def at(step: int) -> float:
+        if step < warm:
+            return lr * (step + 1) / warm
+        progress = (step - warm) / max(1, steps - warm)
+        return lr * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    return at
+
+
+def train_steps(
+    task: PretrainTask,
+    batches: Iterable[tuple[list[Batch], Batch]],
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[int], float],
+    *,
+    start: int = 0,
+    grad_clip: float = 5.0,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> Iterator[StepInfo]:
+    """Take one optimiser step per item of `batches` and yield what it did.
+
+    A step whose loss or gradient is not finite never reaches the weights.
+
+    Raises:
+        DataError: `MAX_BAD_STEPS` such steps in a row.
+    """
+    bad, began = 0, time.perf_counter()
+    for step, (micro, shared) in enumerate(batches, start):
+        fetched = time.perf_counter()
+        lr = schedule(step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad(set_to_none=True)
+        total, parts = _forward_backward(task, micro, shared, autocast)
+        norm = torch.nn.utils.clip_grad_norm_(_with_gradient(task), grad_clip)
+        finite = bool(torch.isfinite(total)) and bool(torch.isfinite(norm))
+        if finite:
+            optimizer.step()
+            task.clamp_scales()
+        bad = 0 if finite else bad + 1
+        done = time.perf_counter()
+        yield StepInfo(
+            step=step + 1,
+            loss=float(total),
+            parts={name: float(value) for name, value in parts.items()},
+            lr=lr,
+            logit_scale=float(task.model.logit_scale.exp()),
+            grad_norm=float(norm),
+            rows=tuple(int(i) for batch in micro for i in batch["row"]),
+            skipped=not finite,
+            data_s=fetched - began,
+            step_s=done - fetched,
+        )
+        if bad >= MAX_BAD_STEPS:
+            raise DataError(
+                f"expected finite losses, got {bad} steps in a row (the last: step {step + 1}) with NaN or infinity; "
+                "the rows are named in metrics.jsonl: check them, or lower the learning rate"
+            )
+        began = time.perf_counter()
+
+
+def _forward_backward(
+    task: PretrainTask, micro: Sequence[Batch], shared: Batch, autocast: Callable[[], AbstractContextManager[object]]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradient of the joined batch; several micro-batches go through cached features.
+
+    The gradient with respect to the cached features is computed first, then carried back through each micro-batch
+    on its own (Gao et al. 2021, GradCache): the memory is that of one micro-batch, the gradient that of the whole.
+    """
+    whole = {name: torch.cat([batch[name] for batch in micro]) for name in ("labels", "signature")}
+    if len(micro) == 1:
+        with autocast():
+            features = {**task.encode(micro[0]), **task.encode_shared(shared)}
+            output = task.loss(features, whole, shared)
+        output.total.backward()
+        return output.total.detach(), output.parts
+    with torch.no_grad(), autocast():
+        pieces = [task.encode(batch) for batch in micro]
+    cached = {name: torch.cat([piece[name] for piece in pieces]).requires_grad_() for name in pieces[0]}
+    with autocast():
+        output = task.loss({**cached, **task.encode_shared(shared)}, whole, shared)
+    output.total.backward()
+    sizes = [len(batch["row"]) for batch in micro]
+    gradients = {name: value.grad.split(sizes) for name, value in cached.items() if value.grad is not None}
+    for i, batch in enumerate(micro):
+        with autocast():
+            features = task.encode(batch)
+        names = list(gradients)
+        torch.autograd.backward([features[n] for n in names], [gradients[n][i].to(features[n].dtype) for n in names])
+    return output.total.detach(), output.parts
+
+
+def _with_gradient(task: PretrainTask) -> list[Tensor]:
+    return [p for p in task.parameters() if p.grad is not None]

@@ -1,0 +1,78 @@
+"""Every image decoded once, letterboxed to the model's size, and kept as one memory-mapped uint8 array."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from kvlp.datasets.images import load_grey_uint8
+from kvlp.datasets.manifest import Manifest
+from kvlp.errors import DataError, ImageError
+from kvlp.models.preprocess import Preprocess
+
+__all__ = ["cached_pixels"]
+
+Progress = Callable[[int, int, float], None]
+
+
+def cached_pixels(
+    manifest: Manifest, preprocess: Preprocess, folder: Path, *, jobs: int = 2, progress: Progress | None = None
+) -> np.ndarray:
+    """Return (N, S, S) uint8, memory-mapped, row i being the image of the manifest's row i.
+
+    The cache is used again when the manifest and the preprocessing are the same. `progress(done, total, per_second)` is
+    called now and then.
+
+    Raises:
+        DataError: images that cannot be read; how many, and the first one's row and reason. Nothing is replaced.
+    """
+    key = hashlib.sha256(f"{manifest.content_hash}:{preprocess}".encode()).hexdigest()[:16]
+    path, done = folder / f"pixels-{key}.npy", folder / f"pixels-{key}.json"
+    if path.is_file() and done.is_file():
+        return np.load(path, mmap_mode="r")
+    size = preprocess.size
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".pixels-{key}.npy.tmp"
+    pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(manifest), size, size))
+    problems: list[str] = []
+    began = time.perf_counter()
+    for row, result in enumerate(_decoded(manifest, preprocess, jobs)):
+        if isinstance(result, str):
+            problems.append(f"row {row + 1}: {result}")
+        else:
+            pixels[row] = result
+        if progress is not None and (row + 1) % 256 == 0:
+            progress(row + 1, len(manifest), (row + 1) / (time.perf_counter() - began))
+    if problems:
+        del pixels
+        temporary.unlink()
+        raise DataError(
+            f"expected readable images, got {len(problems)} of {len(manifest)} that are not; first, {problems[0]}; "
+            "`kvlp data check` names them all"
+        )
+    pixels.flush()
+    del pixels
+    os.replace(temporary, path)
+    done.write_text(json.dumps({"images": len(manifest), "size": size}), encoding="utf-8")
+    return np.load(path, mmap_mode="r")
+
+
+def _decoded(manifest: Manifest, preprocess: Preprocess, jobs: int) -> Iterator[np.ndarray | str]:
+    """The rows' images in order, or the reason why one cannot be read. Decoders release the GIL: threads do."""
+
+    def decode(index: int) -> np.ndarray | str:
+        try:
+            return preprocess.fit(load_grey_uint8(manifest.path_of(manifest[index])))
+        except (ImageError, OSError) as error:
+            return str(error)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for start in range(0, len(manifest), 1024):  # bounded: a map over all rows would queue every image
+            yield from pool.map(decode, range(start, min(start + 1024, len(manifest))))

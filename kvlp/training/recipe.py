@@ -1,0 +1,269 @@
+"""Recipes: strict, frozen settings of a pretraining run. YAML is only their written form."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kvlp.errors import ConfigError
+
+__all__ = [
+    "ClipPart",
+    "EntityPart",
+    "KnowledgePart",
+    "Recipe",
+    "Stage",
+    "apply_overrides",
+    "load_recipe",
+    "recipe_names",
+    "recipe_text",
+]
+
+Positive = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
+
+
+class ModelSettings(_Strict):
+    """The two towers and what goes into them.
+
+    A tower is a small one of ours by name (`kvlp.models.TOWERS`), `timm:NAME` for an image tower, or for both at
+    once `open_clip:NAME`. `start` names a checkpoint whose weights the run begins from (the towers are then its).
+    """
+
+    image: str = "tiny-cnn"
+    text: str = "tiny-text"
+    embed_dim: Positive = 128
+    image_size: Positive = 96
+    start: str | None = None
+
+
+class TokenizerSettings(_Strict):
+    """A vocabulary built from the graph and from pieces that several patients share, or one from a file."""
+
+    vocabulary: Path | None = None
+    vocab_size: Positive = 2000
+    min_patients: Positive = 3
+    context_length: Positive = 48
+
+
+class DataSettings(_Strict):
+    """Which rows are read and how a report becomes text.
+
+    `max_sentences`: a training text is a random subset of 1 to this many sentences of the report (0: whole report).
+    `text`: `report`, or `labels` to write sentences from labels even where a report exists, or `auto`: labels only
+    where there is no report.
+    """
+
+    split: str = "train"
+    text: Literal["auto", "report", "labels"] = "auto"
+    max_sentences: Annotated[int, Field(ge=0)] = 3
+    shuffle_reports: bool = False
+    augment: bool = True
+
+
+class KnowledgeSettings(_Strict):
+    """The graph, and the controls: `use=false` leaves it out of training, `shuffled` permutes it with that seed.
+
+    `min_patients`: a finding counts as named once it is named in reports of this many patients.
+    """
+
+    graph: str = "chest"
+    use: bool = True
+    shuffled: int | None = None
+    min_patients: Positive = 5
+
+
+class ClipPart(_Strict):
+    """Weight and settings of the contrastive loss."""
+
+    weight: Weight = 1.0
+    duplicates: Literal["ignore", "positive"] = "ignore"
+
+
+class EntityPart(_Strict):
+    """Weight and settings of the cross-image entity loss."""
+
+    weight: Weight = 1.0
+    balanced: bool = True
+    descriptions: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+
+class KnowledgePart(_Strict):
+    """Weight and settings of the knowledge alignment: `pairs` text pairs every `every` steps."""
+
+    weight: Weight = 1.0
+    every: Positive = 2
+    pairs: Positive = 96
+    negated: Annotated[float, Field(ge=0, le=1)] = 0.25
+
+
+class Losses(_Strict):
+    """The losses of a stage; one left out (or of weight 0) is not computed."""
+
+    clip: ClipPart | None = None
+    entity: EntityPart | None = None
+    knowledge: KnowledgePart | None = None
+
+
+class Stage(_Strict):
+    """One stage: so many epochs over the rows (or steps) with these losses and this optimiser setting.
+
+    AdamW with linear warm-up and cosine decay to `final_lr` x lr. `accumulate` micro-batches of `batch_size` rows
+    count as one batch for the contrastive losses (cached features: the gradient is that of the large batch).
+    """
+
+    name: str = "align"
+    epochs: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[int, Field(gt=1)] = 64
+    accumulate: Positive = 1
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
+    final_lr: Annotated[float, Field(ge=0, le=1)] = 0.01
+    grad_clip: Annotated[float, Field(gt=0)] = 5.0
+    losses: Losses = Losses(clip=ClipPart())
+
+
+class Recipe(_Strict):
+    """All settings of a run. See the shipped recipes for examples: `kvlp recipes ls`."""
+
+    name: str
+    description: str = ""
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    save_every: Positive = 50
+    model: ModelSettings = ModelSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    data: DataSettings = DataSettings()
+    knowledge: KnowledgeSettings = KnowledgeSettings()
+    stages: tuple[Stage, ...] = (Stage(epochs=1),)
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, every key written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with kvlp, sorted."""
+    return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name.endswith(".yaml"))
+
+
+def recipe_text(name: str) -> str:
+    """The YAML text of a shipped recipe.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    if name not in recipe_names():
+        raise ConfigError(f"no recipe '{name}'; expected a YAML file or one of {', '.join(recipe_names())}{_near(name)}")
+    return _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by name or from a YAML file and apply `key=value` overrides (dotted keys; `stages.0.lr=1e-3`).
+
+    Raises:
+        ConfigError: not YAML, an unknown key (with the nearest name) or a wrong value; all errors in one message.
+    """
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"}:
+        try:
+            text, where = path.read_text(encoding="utf-8"), str(path)
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path}: expected a UTF-8 YAML recipe, got other bytes") from None
+    else:
+        text, where = recipe_text(str(name_or_path)), f"recipe {name_or_path}"
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{where}{line}: expected YAML, got text that does not parse") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: expected keys and values, got {type(raw).__name__}")
+    return _validate(apply_overrides(raw, overrides), where)
+
+
+def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return `raw` with `a.b.0.c=value` settings put in; values are read as YAML."""
+    result: Any = yaml.safe_load(yaml.safe_dump(dict(raw)))
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"--set expects key=value, got '{override}'")
+        *parents, last = key.split(".")
+        node = result
+        for name in parents:
+            node = _child(node, name, key)
+        if isinstance(node, list):
+            node[_index(node, last, key)] = yaml.safe_load(value)
+        else:
+            node[last] = yaml.safe_load(value)
+    return result
+
+
+def _child(node: Any, name: str, key: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, name, key)]
+    if node.get(name) is None:
+        node[name] = {}
+    if not isinstance(node[name], dict | list):
+        raise ConfigError(f"--set {key}: '{name}' is a value, not a group of keys")
+    return node[name]
+
+
+def _index(node: list[Any], name: str, key: str) -> int:
+    if not name.isdigit() or int(name) >= len(node):
+        raise ConfigError(f"--set {key}: expected a number below {len(node)}, got '{name}'")
+    return int(name)
+
+
+def _validate(raw: dict[str, Any], where: str) -> Recipe:
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {'; '.join(_explain(e) for e in error.errors())}") from None
+    for stage in recipe.stages:
+        if (stage.epochs > 0) == (stage.steps > 0):
+            raise ConfigError(f"{where}: stage '{stage.name}': give either epochs or steps")
+    return recipe
+
+
+def _explain(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{place}'{_nearest_key(error['loc'])}"
+    return f"{place}: {error['msg'].lower()}, got {error['input']!r}"
+
+
+def _nearest_key(location: Sequence[str | int]) -> str:
+    """The valid keys live in the model that the location leads to."""
+    model: Any = Recipe
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return _near(str(location[-1]), list(model.model_fields))
+
+
+def _near(name: str, names: Sequence[str] | None = None) -> str:
+    near = difflib.get_close_matches(name, recipe_names() if names is None else names, n=1, cutoff=0.4)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _folder() -> Any:
+    return resources.files("kvlp.recipes")

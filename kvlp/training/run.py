@@ -1,0 +1,230 @@
+"""One pretraining run: from a recipe and a manifest to a checkpoint folder, stage by stage, resumable to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kvlp.datasets.manifest import Manifest
+from kvlp.errors import ConfigError, KvlpError
+from kvlp.training.data import Batches
+from kvlp.training.loop import StepInfo, cosine_schedule, train_steps
+from kvlp.training.recipe import Recipe, Stage
+from kvlp.training.setup import Prepared, finish, prepare
+from kvlp.training.state import latest_state, load_state, save_state
+from kvlp.training.task import PretrainTask
+from kvlp.training.texts import EntityPrompts, KnowledgePairs
+
+__all__ = ["Interrupted", "Progress", "run_recipe"]
+
+
+class Interrupted(KvlpError):
+    """The run was told to stop (SIGTERM or Ctrl-C) and has written its state."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: `done` of `total` things of a phase, at `rate` a second, `left` seconds to go."""
+
+    phase: str
+    done: int
+    total: int
+    rate: float
+    left: float
+    note: str = ""
+
+
+def run_recipe(
+    recipe: Recipe,
+    manifest: Manifest,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Pretrain by `recipe` on `manifest` and return the final checkpoint folder, `out/checkpoint`.
+
+    `out` gets recipe.yaml (as resolved), metrics.jsonl (a row a step), states/ (the two newest) and checkpoint/.
+    With `resume` a run that was killed goes on from its newest state; on CPU the weights at the end are those of
+    the run that was never killed, bit for bit.
+
+    Raises:
+        ConfigError: `out` already holds a run and resume is off, or holds a run of another recipe or data.
+        Interrupted: SIGTERM or Ctrl-C arrived; the state is written.
+    """
+    report = progress or (lambda _: None)
+    _open_run_folder(recipe, manifest, out, resume=resume)
+    if (out / "checkpoint" / "kvlp.json").is_file():
+        return out / "checkpoint"
+    torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
+    prepared = prepare(recipe, manifest, out, _phases(report))
+    runner = _Runner(recipe, prepared, out, report)
+    with _stop_signals() as stop:
+        runner.run(stop)
+    return finish(recipe, prepared, out)
+
+
+def _open_run_folder(recipe: Recipe, manifest: Manifest, out: Path, *, resume: bool) -> None:
+    identity = json.dumps({"recipe": recipe.model_dump(mode="json"), "data": manifest.content_hash}, sort_keys=True)
+    marker = out / "run.json"
+    if marker.is_file():
+        if not resume:
+            raise ConfigError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
+        if marker.read_text(encoding="utf-8") != identity:
+            raise ConfigError(f"{out} holds a run of another recipe or of other data; choose another --out")
+        return
+    if resume and not out.exists():
+        raise ConfigError(f"{out}: nothing to resume there; leave out --resume to start")
+    if out.is_file():
+        raise ConfigError(f"{out}: expected a folder to write to, got a file")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    marker.write_text(identity, encoding="utf-8")
+
+
+def _phases(report: Callable[[Progress], None]) -> Callable[[str, int, int, float], None]:
+    def phase(name: str, done: int, total: int, rate: float) -> None:
+        report(Progress(name, done, total, rate, (total - done) / rate if rate else 0.0))
+
+    return phase
+
+
+class _Runner:
+    """Runs the stages in turn, writes metrics and states, and starts where the newest state ends."""
+
+    def __init__(self, recipe: Recipe, prepared: Prepared, out: Path, report: Callable[[Progress], None]) -> None:
+        self.recipe, self.prepared, self.out, self.report = recipe, prepared, out, report
+        self.device = next(prepared.model.parameters()).device
+        self.autocast = _autocast(recipe.precision, self.device)
+        self.began = time.perf_counter()
+
+    def run(self, stop: list[int]) -> None:
+        state = latest_state(self.out / "states")
+        done = json.loads((state / "state.json").read_text(encoding="utf-8"))["progress"] if state else None
+        first = done["stage"] if done else 0
+        _truncate_metrics(self.out / "metrics.jsonl", first, done["step"] if done else 0)
+        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as log:
+            for number in range(first, len(self.recipe.stages)):
+                self._stage(number, state if number == first else None, log, stop)
+
+    def _stage(self, number: int, state: Path | None, log: Any, stop: list[int]) -> None:
+        stage = self.recipe.stages[number]
+        torch.manual_seed(self.recipe.seed + number)
+        task = PretrainTask(self.prepared.model, stage.losses).to(self.device)
+        optimizer = _optimizer(task, stage)
+        start = load_state(state, task, optimizer)["step"] if state else 0
+        batches = self._batches(number, stage)
+        total = stage.steps or stage.epochs * batches.steps_per_epoch
+        schedule = cosine_schedule(stage.lr, total, stage.warmup, stage.final_lr)
+        task.train()
+        steps = train_steps(
+            task, _moved(batches.steps(start, total), self.device), optimizer, schedule,
+            start=start, grad_clip=stage.grad_clip, autocast=self.autocast,
+        )  # fmt: skip
+        clock = time.perf_counter()
+        for info in steps:
+            log.write(json.dumps(self._metrics_row(number, stage, info)) + "\n")
+            log.flush()
+            self._tell(stage, info, total, (info.step - start) / (time.perf_counter() - clock))
+            if stop or info.step % self.recipe.save_every == 0 or info.step == total:
+                self._save(number, info.step, task, optimizer)
+            if stop:
+                raise Interrupted(f"stopped after step {info.step} of {total}; go on with --resume")
+
+    def _batches(self, number: int, stage: Stage) -> Batches:
+        p, losses = self.prepared, stage.losses
+        entity, knowledge = losses.entity, losses.knowledge
+        return Batches(
+            rows=p.rows,
+            tokenize=p.tokenize,
+            normalise=p.normalise,
+            batch_size=stage.batch_size,
+            accumulate=stage.accumulate,
+            seed=(self.recipe.seed, number),
+            max_sentences=self.recipe.data.max_sentences,
+            augmented=self.recipe.data.augment,
+            entity=EntityPrompts(p.taught, p.rows.texts.classes, descriptions=entity.descriptions) if entity else None,
+            knowledge=KnowledgePairs(p.taught, negated=knowledge.negated) if knowledge and p.uses_graph else None,
+            knowledge_every=knowledge.every if knowledge else 1,
+            knowledge_pairs=knowledge.pairs if knowledge else 1,
+        )
+
+    def _save(self, number: int, step: int, task: PretrainTask, optimizer: torch.optim.Optimizer) -> None:
+        progress = {"stage": number, "step": step}
+        save_state(self.out / "states", task, optimizer, progress, name=f"step-{number:02d}-{step:08d}")
+
+    def _metrics_row(self, number: int, stage: Stage, info: StepInfo) -> dict[str, Any]:
+        row = {k: v for k, v in asdict(info).items() if k != "rows"}
+        if info.skipped:
+            row["skipped_rows"] = [self.prepared.rows.keys[i] for i in info.rows]
+        return {"stage": number, "name": stage.name, **row}
+
+    def _tell(self, stage: Stage, info: StepInfo, total: int, rate: float) -> None:
+        note = f"loss {info.loss:.3f}, {rate * len(info.rows):.0f} images/s"
+        self.report(Progress(f"train {stage.name}", info.step, total, rate, (total - info.step) / rate, note))
+
+
+def _optimizer(task: PretrainTask, stage: Stage) -> torch.optim.Optimizer:
+    """AdamW; vectors and scalars (norms, biases, scales) are not decayed."""
+    parameters = [p for p in task.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": stage.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.98), eps=1e-6)
+
+
+def _autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """bf16 where asked for or, with auto, where the processor multiplies it natively."""
+    native = device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+    if precision == "bf16" or (precision == "auto" and native):
+        return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext
+
+
+def _moved(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
+    for micro, shared in batches:
+        yield (
+            [{k: v.to(device, non_blocking=True) for k, v in batch.items()} for batch in micro],
+            {k: v.to(device, non_blocking=True) for k, v in shared.items()},
+        )
+
+
+def _truncate_metrics(path: Path, stage: int, step: int) -> None:
+    """Drop the rows of steps that a killed run took after its last state: they will be taken again."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if (row["stage"], row["step"]) <= (stage, step):
+            kept.append(line + "\n")
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT instead of dying, where this thread may (only the main one)."""
+    received: list[int] = []
+    try:
+        previous = {s: signal.signal(s, lambda n, _: received.append(n)) for s in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

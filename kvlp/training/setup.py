@@ -1,0 +1,167 @@
+"""What a run needs before its first step (graph, texts, tokenizer, towers, pixels), and what it leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import kvlp
+from kvlp.checkpoints import load, save_checkpoint
+from kvlp.datasets.manifest import Manifest
+from kvlp.errors import ConfigError, DataError
+from kvlp.knowledge.graph import Concept, KnowledgeGraph
+from kvlp.models.dual_encoder import build_dual_encoder
+from kvlp.models.preprocess import Preprocess
+from kvlp.models.towers import model_config
+from kvlp.tokenizers import build_tokenizer, load_tokenizer, tokenizer_function
+from kvlp.training.data import TrainingRows
+from kvlp.training.pixels import cached_pixels
+from kvlp.training.recipe import Recipe
+from kvlp.training.texts import TextRows, read_texts
+
+__all__ = ["Prepared", "finish", "prepare"]
+
+Phase = Callable[[str, int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that the stages of a run share.
+
+    Attributes:
+        graph: the graph that reports are read with; `taught`: the one whose texts train the model (permuted in the
+            shuffled control, names alone without a graph); `uses_graph` False switches knowledge pairs off.
+        model, model_cfg, preprocess, tokenizer: the towers and what describes them.
+        rows, tokenize, normalise: see `Batches`.
+    """
+
+    graph: KnowledgeGraph
+    taught: KnowledgeGraph
+    uses_graph: bool
+    model: nn.Module
+    model_cfg: dict[str, Any]
+    preprocess: Preprocess
+    tokenizer: Any
+    rows: TrainingRows
+    tokenize: Callable[[Sequence[str]], Tensor]
+    normalise: Callable[[Tensor], Tensor]
+    data_hash: str
+
+
+def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase) -> Prepared:
+    """Read the data and build the towers.
+
+    Raises:
+        DataError: no rows in the split, unreadable images or rows without text.
+        ConfigError: a tower that does not exist.
+    """
+    rows = manifest.subset(split=recipe.data.split)
+    if len(rows) < 2:
+        raise DataError(f"expected training rows with split '{recipe.data.split}', got {len(rows)} of {len(manifest)}")
+    graph = KnowledgeGraph.load(recipe.knowledge.graph)
+    texts = _timed("read texts", len(rows), phase, lambda: _texts(recipe, rows, graph))
+    torch.manual_seed(recipe.seed)
+    if recipe.model.start:
+        started = load(recipe.model.start)
+        model, tokenizer = started.module, started.tokenizer
+        model_cfg, preprocess = started.model_cfg, started.preprocess
+    else:
+        tokenizer = _tokenizer(recipe, rows, texts, graph)
+        preprocess = Preprocess(size=recipe.model.image_size)
+        model_cfg = model_config(
+            recipe.model.image, recipe.model.text, embed_dim=recipe.model.embed_dim, image_size=preprocess.size,
+            vocab_size=len(tokenizer), eos_id=tokenizer.sep_token_id, pad_id=tokenizer.pad_token_id,
+            context_length=recipe.tokenizer.context_length,
+        )  # fmt: skip
+        model = build_dual_encoder(model_cfg)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device, memory_format=torch.channels_last)
+    pixels = cached_pixels(
+        rows, preprocess, out / "cache", progress=lambda done, total, rate: phase("decode images", done, total, rate)
+    )
+    return Prepared(
+        graph=graph,
+        taught=_taught(recipe, graph),
+        uses_graph=recipe.knowledge.use,
+        model=model,
+        model_cfg=model_cfg,
+        preprocess=preprocess,
+        tokenizer=tokenizer,
+        rows=TrainingRows(pixels, texts, [_row_key(r.id) for r in rows]),
+        tokenize=tokenizer_function(tokenizer),
+        normalise=preprocess.normalise,
+        data_hash=rows.content_hash,
+    )
+
+
+def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
+    """Write the final checkpoint folder and return it."""
+    card = {
+        "recipe": recipe.model_dump(mode="json"),
+        "graph": {"name": prepared.graph.name, "content_hash": prepared.graph.content_hash},
+        "graph_licence": prepared.graph.licence,
+        "data_hash": prepared.data_hash,
+        "rows": len(prepared.rows),
+        "named_concepts": sorted(prepared.rows.texts.named),
+        "trained_classes": list(prepared.rows.texts.classes),
+        "seed": recipe.seed,
+        "versions": {"kvlp": kvlp.__version__, "torch": str(torch.__version__), "numpy": np.__version__},
+    }
+    module = prepared.model.to("cpu").eval()
+    folder = out / "checkpoint"
+    save_checkpoint(folder, module, prepared.model_cfg, prepared.preprocess.to_dict(), prepared.tokenizer, card)
+    return folder
+
+
+def _texts(recipe: Recipe, rows: Manifest, graph: KnowledgeGraph) -> TextRows:
+    texts = read_texts(rows, graph, source=recipe.data.text, min_patients=recipe.knowledge.min_patients)
+    if not recipe.data.shuffle_reports:
+        return texts
+    order = np.random.default_rng([recipe.seed, 77]).permutation(len(rows))
+    slots = tuple(texts.slots[i] for i in order)
+    return replace(texts, slots=slots, labels=texts.labels[order], signature=texts.signature[order])
+
+
+def _taught(recipe: Recipe, graph: KnowledgeGraph) -> KnowledgeGraph:
+    if not recipe.knowledge.use:
+        bare = [Concept(id=c.id, name=c.name, semantic_types=c.semantic_types, number=c.number) for c in graph.concepts]
+        return KnowledgeGraph(bare, [], name=f"{graph.name}-names", licence=graph.licence)
+    return graph if recipe.knowledge.shuffled is None else graph.shuffled(recipe.knowledge.shuffled)
+
+
+def _tokenizer(recipe: Recipe, rows: Manifest, texts: TextRows, graph: KnowledgeGraph) -> Any:
+    settings = recipe.tokenizer
+    if settings.vocabulary is not None:
+        if not settings.vocabulary.is_file():
+            raise ConfigError(f"tokenizer.vocabulary: expected a word-piece file, got no file at {settings.vocabulary}")
+        return load_tokenizer(settings.vocabulary, context_length=settings.context_length)
+    by_patient = (
+        (record.patient_id or record.id, wording)
+        for record, slots in zip(rows, texts.slots, strict=True)
+        for slot in slots
+        for wording in slot[:8]
+    )
+    return build_tokenizer(
+        by_patient, graph, vocab_size=settings.vocab_size, min_patients=settings.min_patients,
+        context_length=settings.context_length,
+    )  # fmt: skip
+
+
+def _timed(name: str, total: int, phase: Phase, work: Callable[[], TextRows]) -> TextRows:
+    began = time.perf_counter()
+    result = work()
+    phase(name, total, total, total / max(1e-9, time.perf_counter() - began))
+    return result
+
+
+def _row_key(record_id: str) -> str:
+    """A name for messages that tells no patient's id."""
+    return hashlib.sha256(record_id.encode()).hexdigest()[:12]

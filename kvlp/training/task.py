@@ -1,0 +1,84 @@
+"""The pretraining task: two towers and their losses make one step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kvlp.losses import ClipLoss, EntityLoss, KnowledgeAlignLoss, LossOutput
+from kvlp.training.recipe import Losses
+
+__all__ = ["MAX_LOG_SCALE", "PretrainTask"]
+
+#: Scales are clamped to [1, 100] after each step, as CLIP does.
+MAX_LOG_SCALE = math.log(100)
+
+Features = dict[str, Tensor]
+
+
+class PretrainTask(nn.Module):
+    """Encodes rows and shared texts and adds up the weighted losses of a stage.
+
+    `model` is an open_clip dual encoder (encode_image, encode_text, logit_scale). The entity loss has a scale and a
+    bias of its own and the knowledge loss a scale of its own; they belong to training and are not saved in the model.
+    """
+
+    def __init__(self, model: nn.Module, losses: Losses) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = losses
+        self.entity_log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.entity_bias = nn.Parameter(torch.tensor(-1.0))
+        self.pair_log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.clip = ClipLoss(duplicates=losses.clip.duplicates) if losses.clip else None
+        self.entity = EntityLoss(balanced=losses.entity.balanced) if losses.entity else None
+        self.knowledge = KnowledgeAlignLoss() if losses.knowledge else None
+
+    def encode(self, batch: dict[str, Tensor]) -> Features:
+        """Embed the rows of a micro-batch: image_emb and text_emb, each (n, D) of unit norm."""
+        features = {"image_emb": self.model.encode_image(batch["image"], normalize=True)}
+        if self.clip is not None:
+            features["text_emb"] = self.model.encode_text(batch["text"], normalize=True)
+        return features
+
+    def encode_shared(self, shared: dict[str, Tensor]) -> Features:
+        """Embed the prompts and pairs that all rows of a step share."""
+        return {
+            name: self.model.encode_text(shared[name], normalize=True) for name in ("prompts", "pairs") if name in shared
+        }
+
+    def loss(self, features: Features, batch: dict[str, Tensor], shared: dict[str, Tensor]) -> LossOutput:
+        """Weighted sum of the stage's losses; parts are named `loss` or `loss.part`."""
+        outputs: dict[str, tuple[float, LossOutput]] = {}
+        if self.clip is not None and self.settings.clip is not None:
+            same = batch["signature"][:, None] == batch["signature"][None, :]
+            output = self.clip(features["image_emb"], features["text_emb"], self.model.logit_scale.exp(), same)
+            outputs["clip"] = (self.settings.clip.weight, output)
+        if self.entity is not None and self.settings.entity is not None and "prompts" in features:
+            present, absent = features["prompts"].chunk(2)
+            scale = self.entity_log_scale.exp()
+            output = self.entity(features["image_emb"], present, absent, batch["labels"], scale, self.entity_bias)
+            outputs["entity"] = (self.settings.entity.weight, output)
+        if self.knowledge is not None and self.settings.knowledge is not None and "pairs" in features:
+            first, second = features["pairs"].chunk(2)
+            output = self.knowledge(first, second, shared["concept"], self.pair_log_scale.exp())
+            outputs["knowledge"] = (self.settings.knowledge.weight, output)
+        return _add_up(outputs, features["image_emb"])
+
+    @torch.no_grad()
+    def clamp_scales(self) -> None:
+        """Keep every scale in [1, 100]."""
+        for scale in (self.model.logit_scale, self.entity_log_scale, self.pair_log_scale):
+            scale.clamp_(0, MAX_LOG_SCALE)
+
+
+def _add_up(outputs: dict[str, tuple[float, LossOutput]], like: Tensor) -> LossOutput:
+    total = like.new_zeros((), dtype=torch.float32)
+    parts: dict[str, Tensor] = {}
+    for name, (weight, output) in outputs.items():
+        total = total + weight * output.total
+        parts[name] = output.total.detach()
+        parts.update({f"{name}.{part}": value for part, value in output.parts.items()})
+    return LossOutput(total, parts)
