@@ -1,0 +1,420 @@
+"""Intervals and paired differences for metrics: bootstrap over patients, and DeLong. NumPy alone.
+
+Images of one patient are not independent: resampling images covers far less than it says (about 77 % for a nominal
+95 % at four images a patient), so rows that share a group are always drawn together.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kvlp.errors import ConfigError, ShapeError
+from kvlp.eval.delong import Z95, DeLong, delong_covariance, delong_test
+from kvlp.eval.metrics import Bools, Floats, auc, average_precision, known_rows
+from kvlp.eval.resampling import WEIGHTED, Clusters, Weights
+
+__all__ = [
+    "DeLong",
+    "FewPositivesWarning",
+    "Interval",
+    "MetricTable",
+    "auc_interval",
+    "auc_table",
+    "bootstrap",
+    "delong_test",
+    "mean_interval",
+    "paired_bootstrap",
+    "paired_table",
+]
+
+Metric: TypeAlias = str | Callable[[ArrayLike, ArrayLike], float]
+Known: TypeAlias = tuple[Bools, Floats, NDArray[np.intp]]
+
+#: Below this many rows of the rarer class an interval comes with a warning.
+FEW = 10
+_METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"auc": auc, "average_precision": average_precision}
+
+
+class FewPositivesWarning(UserWarning):
+    """A class has so few positives (or negatives) that its interval is not to be relied on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its 95 % interval and how it was made.
+
+    Attributes:
+        value: the metric on the data as they are; NaN if undefined.
+        low: lower bound; NaN if undefined.
+        high: upper bound; NaN if undefined.
+        n_resamples: resamples drawn; 0 for an analytic interval.
+        method: in words.
+        n: rows that counted.
+        n_groups: groups (patients) that counted; equals `n` if rows were taken as independent.
+        n_positive: positive rows among them.
+        n_degenerate: resamples in which the metric (for a macro: that of a class) was undefined; they are left out.
+        p: two-sided p-value of "the difference is 0"; NaN if this is no difference.
+        notes: warnings in words.
+    """
+
+    value: float
+    low: float
+    high: float
+    n_resamples: int
+    method: str
+    n: int = 0
+    n_groups: int = 0
+    n_positive: int = 0
+    n_degenerate: int = 0
+    p: float = math.nan
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricTable:
+    """A metric (or a difference) for every class and its macro mean, all from the same resamples.
+
+    Attributes:
+        metric: its name.
+        per_class: class name -> interval.
+        macro: interval of the mean over the defined classes.
+        undefined: names of the classes that the labels do not define; they are in no mean.
+        samples: class name -> the resampled values, shape (n,), NaN where undefined in that resample.
+    """
+
+    metric: str
+    per_class: Mapping[str, Interval]
+    macro: Interval
+    undefined: tuple[str, ...]
+    samples: Mapping[str, Floats]
+
+    def mean(self, names: Sequence[str]) -> Interval:
+        """Macro interval over some of the classes, from the same resamples."""
+        return _macro(self.per_class, self.samples, names)
+
+
+def bootstrap(
+    metric: Metric,
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    groups: ArrayLike | None = None,
+    n: int = 1000,
+    seed: int = 0,
+    *,
+    unit: str = "group",
+    force: bool = False,
+) -> Interval:
+    """Percentile bootstrap interval (95 %) of a metric, drawing whole groups (patients).
+
+    Args:
+        metric: "auc", "average_precision", or any function (y_true, y_score) -> float. The named two take a fast way.
+        y_true: shape (N,); 1, 0, -1 or NaN; rows of the last two are left out.
+        y_score: shape (N,).
+        groups: shape (N,), the patient of each row; None takes rows as independent.
+        n: resamples.
+        seed: the same seed gives the same interval, in any order of the rows if `groups` is given.
+        unit: "group", or "image" to draw rows although groups are given.
+        force: with unit="image", go on although groups repeat.
+
+    Raises:
+        ConfigError: unit="image" and a group repeats, unless `force`; or an unknown metric.
+        ShapeError, DataError: see `kvlp.eval.metrics.known_rows`.
+    """
+    known = known_rows(y_true, y_score)
+    clusters = Clusters.of(groups, np.size(y_true), unit=unit, force=force)
+    (samples,) = _samples(metric, [known], clusters, n, seed)
+    return _percentile(_value(metric, known), samples, known, clusters)
+
+
+def paired_bootstrap(
+    metric: Metric,
+    y_true: ArrayLike,
+    score_a: ArrayLike,
+    score_b: ArrayLike,
+    groups: ArrayLike | None = None,
+    n: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Interval of metric(a) - metric(b) on the same rows, both computed on the same resamples.
+
+    One class: arrays of shape (N,). Several: all three of shape (N, C), and the difference is that of the macro means.
+    The p-value is twice the smaller share of resampled differences on one side of 0, and never below 1 / (n + 1).
+    """
+    if np.ndim(y_true) == 2:
+        return paired_table(_metric_name(metric), y_true, score_a, score_b, groups, n=n, seed=seed).macro
+    a, b = known_rows(y_true, score_a), known_rows(y_true, score_b)
+    clusters = Clusters.of(groups, np.size(y_true))
+    drawn_a, drawn_b = _samples(metric, [a, b], clusters, n, seed)
+    value = _value(metric, a) - _value(metric, b)
+    return _percentile(value, drawn_a - drawn_b, a, clusters, difference=True)
+
+
+def auc_table(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    metric: str = "auc",
+    n: int = 1000,
+    seed: int = 0,
+) -> MetricTable:
+    """Per-class and macro AUC (or average precision) with intervals over patients, all classes on the same resamples.
+
+    Args:
+        y_true: shape (N, C); 1, 0, -1 or NaN, each class with its own unknown rows.
+        y_score: shape (N, C).
+        groups: shape (N,), the patient of each row; None takes rows as independent.
+        names: C class names; default "0", "1", ...
+        metric: "auc" or "average_precision".
+        n: resamples.
+        seed: seed of the resamples.
+    """
+    labels, (scores,), classes = _table_arrays(y_true, [y_score], names)
+    clusters = Clusters.of(groups, len(labels))
+    columns = [known_rows(labels[:, c], scores[:, c]) for c in range(len(classes))]
+    drawn = dict(zip(classes, _samples(_metric_name(metric), columns, clusters, n, seed), strict=True))
+    values = {name: _value(metric, column) for name, column in zip(classes, columns, strict=True)}
+    return _table(metric, values, drawn, columns, clusters)
+
+
+def paired_table(
+    metric: Metric,
+    y_true: ArrayLike,
+    score_a: ArrayLike,
+    score_b: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    n: int = 1000,
+    seed: int = 0,
+) -> MetricTable:
+    """Differences a - b per class and of the macro means, every one on the same resamples. Shapes as in `auc_table`."""
+    labels, (first, second), classes = _table_arrays(y_true, [score_a, score_b], names)
+    clusters = Clusters.of(groups, len(labels))
+    name = _metric_name(metric)
+    a = [known_rows(labels[:, c], first[:, c]) for c in range(len(classes))]
+    b = [known_rows(labels[:, c], second[:, c]) for c in range(len(classes))]
+    samples = _samples(name, a + b, clusters, n, seed)
+    drawn = {c: samples[i] - samples[i + len(a)] for i, c in enumerate(classes)}
+    values = {c: _value(name, a[i]) - _value(name, b[i]) for i, c in enumerate(classes)}
+    return _table(name, values, drawn, a, clusters, difference=True)
+
+
+def mean_interval(
+    values: ArrayLike, groups: ArrayLike | None = None, *, over: ArrayLike | None = None, n: int = 1000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of a mean, or of a ratio of two means if `over` is given.
+
+    Args:
+        values: shape (N,); NaN rows are left out.
+        groups: shape (N,), rows drawn together; None takes rows as independent.
+        over: shape (N,), the denominator (for a lift: the prevalence of each query).
+        n: resamples.
+        seed: seed of the resamples.
+    """
+    top = np.asarray(values, dtype=np.float64)
+    below = np.ones_like(top) if over is None else np.asarray(over, dtype=np.float64)
+    clusters = Clusters.of(groups, top.size)
+    rows = np.flatnonzero(~np.isnan(top) & ~np.isnan(below))
+    known = (np.zeros(rows.size, dtype=bool), top[rows], rows)
+    if not rows.size:
+        return Interval(math.nan, math.nan, math.nan, n, clusters.method, notes=("undefined: no value to average",))
+    samples = [_ratio(top[rows] @ w[rows], below[rows] @ w[rows]) for w in clusters.weights(n, seed)]
+    value = float(_ratio(top[rows].sum(), below[rows].sum()))
+    return _percentile(value, np.concatenate(samples), known, clusters, positives=False)
+
+
+def auc_interval(y_true: ArrayLike, y_score: ArrayLike, *, logit: bool = True) -> Interval:
+    """DeLong's analytic 95 % interval of one AUC, rows taken as independent.
+
+    On the logit scale it stays within [0, 1] and covers better for AUCs near 1.
+    """
+    known = known_rows(y_true, y_score)
+    aucs, cov = delong_covariance(known[0], known[1][None])
+    value, error = float(aucs[0]), float(np.sqrt(np.maximum(cov[0, 0], 0.0)))
+    low, high = value - Z95 * error, value + Z95 * error
+    if logit and 0 < value < 1:
+        middle, half = math.log(value / (1 - value)), Z95 * error / (value * (1 - value))
+        low, high = _expit(middle - half), _expit(middle + half)
+    method = f"{'logit ' if logit else ''}DeLong, rows taken as independent"
+    rows = known[2].size
+    notes = _warn_few(known[0], "")
+    return Interval(value, low, high, 0, method, rows, rows, int(known[0].sum()), notes=notes)
+
+
+def _samples(metric: Metric, columns: Sequence[Known], clusters: Clusters, n: int, seed: int) -> list[Floats]:
+    """The metric of every column on every resample: arrays of shape (n,)."""
+    if n < 1:
+        raise ConfigError(f"n is {n}; expected at least 1 resample (1000 is usual)")
+    name = _metric_name(metric) if not callable(metric) or metric in _METRICS.values() else ""
+    parts: list[list[Floats]] = [[] for _ in columns]
+    if clusters.count == 0:
+        return [np.full(n, np.nan) for _ in columns]
+    for weights in clusters.weights(n, seed):
+        for part, (positive, scores, rows) in zip(parts, columns, strict=True):
+            own = weights if rows.size == len(weights) else weights[rows]
+            part.append(WEIGHTED[name](positive, scores, own) if name else _loop(metric, positive, scores, own))
+    return [np.concatenate(part) for part in parts]
+
+
+def _loop(metric: Metric, positive: Bools, scores: Floats, weights: Weights) -> Floats:
+    """Any metric, resample by resample, rows repeated as often as they were drawn."""
+    assert callable(metric)
+    labels = positive.astype(np.float64)
+    out = np.full(weights.shape[1], np.nan)
+    for column, counts in enumerate(weights.T.astype(np.int64)):
+        rows = np.repeat(np.arange(counts.size), counts)
+        if rows.size and 0 < labels[rows].sum() < rows.size:
+            out[column] = metric(labels[rows], scores[rows])
+    return out
+
+
+def _value(metric: Metric, known: Known) -> float:
+    positive, scores, _ = known
+    if not positive.any() or positive.all():
+        return math.nan
+    function = metric if callable(metric) else _METRICS[_metric_name(metric)]
+    return float(function(positive.astype(np.float64), scores))
+
+
+def _metric_name(metric: Metric) -> str:
+    for name, function in _METRICS.items():
+        if metric in (name, function):
+            return name
+    raise ConfigError(f"metric {metric!r} is not known here; expected one of {', '.join(_METRICS)}")
+
+
+def _percentile(
+    value: float,
+    samples: Floats,
+    known: Known,
+    clusters: Clusters,
+    *,
+    name: str = "",
+    difference: bool = False,
+    positives: bool = True,
+) -> Interval:
+    positive, _, rows = known
+    low, high = _bounds(value, samples)
+    return Interval(
+        value=value,
+        low=low,
+        high=high,
+        n_resamples=samples.size,
+        method=clusters.method,
+        n=rows.size,
+        n_groups=clusters.count_at(rows),
+        n_positive=int(positive.sum()),
+        n_degenerate=int(np.isnan(samples).sum()),
+        p=_p_value(samples) if difference and not math.isnan(value) else math.nan,
+        notes=_warn_few(positive, name) if positives else (),
+    )
+
+
+def _bounds(value: float, samples: Floats) -> tuple[float, float]:
+    defined = samples[~np.isnan(samples)]
+    if math.isnan(value) or not defined.size:
+        return math.nan, math.nan
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _p_value(differences: Floats) -> float:
+    defined = differences[~np.isnan(differences)]
+    below, above = (defined <= 0).sum(), (defined >= 0).sum()
+    return float(min(1.0, 2 * (min(below, above) + 1) / (defined.size + 1)))
+
+
+def _table(
+    metric: Metric,
+    values: Mapping[str, float],
+    drawn: Mapping[str, Floats],
+    columns: Sequence[Known],
+    clusters: Clusters,
+    *,
+    difference: bool = False,
+) -> MetricTable:
+    per_class = {
+        name: _percentile(value, drawn[name], known, clusters, name=name, difference=difference)
+        for (name, value), known in zip(values.items(), columns, strict=True)
+    }
+    undefined = tuple(name for name, value in values.items() if math.isnan(value))
+    return MetricTable(_metric_name(metric), per_class, _macro(per_class, drawn, list(values)), undefined, drawn)
+
+
+def _macro(per_class: Mapping[str, Interval], drawn: Mapping[str, Floats], names: Iterable[str]) -> Interval:
+    """Mean over the defined classes; in a resample, over those that are defined in it."""
+    asked = list(names)
+    missing = [name for name in asked if name not in per_class]
+    if missing:
+        raise ConfigError(f"no class {missing[0]!r} in this table; it has {', '.join(per_class)}")
+    defined = [name for name in asked if not math.isnan(per_class[name].value)]
+    undefined = [name for name in asked if name not in defined]
+    notes = (f"undefined and left out: {', '.join(undefined)}",) if undefined else ()
+    if not defined:
+        return Interval(math.nan, math.nan, math.nan, 0, "undefined for every class", notes=notes)
+    first = per_class[defined[0]]
+    table = np.stack([drawn[name] for name in defined])
+    held = ~np.isnan(table)
+    samples = _ratio(np.where(held, table, 0.0).sum(axis=0), held.sum(axis=0).astype(np.float64))
+    value = math.fsum(per_class[name].value for name in defined) / len(defined)
+    low, high = _bounds(value, samples)
+    return Interval(
+        value=value,
+        low=low,
+        high=high,
+        n_resamples=first.n_resamples,
+        method=f"{first.method}, the same resamples for every class",
+        n=max(per_class[name].n for name in defined),
+        n_groups=max(per_class[name].n_groups for name in defined),
+        n_positive=sum(per_class[name].n_positive for name in defined),
+        n_degenerate=int((~held).any(axis=0).sum()),
+        p=_p_value(samples) if not math.isnan(first.p) else math.nan,
+        notes=notes,
+    )
+
+
+def _table_arrays(
+    y_true: ArrayLike, y_scores: Sequence[ArrayLike], names: Sequence[str] | None
+) -> tuple[Floats, list[Floats], list[str]]:
+    labels = np.asarray(y_true, dtype=np.float64)
+    scores = [np.asarray(score, dtype=np.float64) for score in y_scores]
+    for score in scores:
+        if labels.ndim != 2 or score.shape != labels.shape:
+            raise ShapeError(f"y_true and scores must both have shape (N, C); got {labels.shape} and {score.shape}")
+    classes = [str(c) for c in range(labels.shape[1])] if names is None else list(names)
+    if len(classes) != labels.shape[1] or len(set(classes)) != len(classes):
+        raise ShapeError(f"names must be {labels.shape[1]} different class names; got {len(classes)}")
+    return labels, scores, classes
+
+
+def _warn_few(positive: Bools, name: str) -> tuple[str, ...]:
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    where = f"class {name!r}: " if name else ""
+    if min(n_positive, n_negative) == 0:
+        return (f"undefined: {n_positive} positives and {n_negative} negatives",)
+    if min(n_positive, n_negative) >= FEW:
+        return ()
+    note = f"only {n_positive} positives and {n_negative} negatives: the interval is not to be relied on"
+    warnings.warn(where + note, FewPositivesWarning, stacklevel=5)
+    return (note,)
+
+
+def _ratio(top: ArrayLike, below: ArrayLike) -> Floats:
+    top, below = np.asarray(top, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    return np.divide(top, below, out=np.full(top.shape, np.nan), where=below > 0)
+
+
+def _expit(x: float) -> float:
+    return 1 / (1 + math.exp(-x))

@@ -1,0 +1,274 @@
+"""Intervals: exact DeLong fixture, slow reference loops, paired resamples, coverage."""
+
+import math
+import os
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from kvlp.errors import ConfigError, ShapeError
+from kvlp.eval.intervals import (
+    FewPositivesWarning,
+    auc_interval,
+    auc_table,
+    bootstrap,
+    delong_test,
+    mean_interval,
+    paired_bootstrap,
+    paired_table,
+)
+from kvlp.eval.metrics import auc, average_precision
+from kvlp.eval.resampling import Clusters
+
+Y = [1, 1, 1, 1, 0, 0, 0, 0, 0]
+S1 = [0.9, 0.8, 0.4, 0.35, 0.7, 0.4, 0.3, 0.2, 0.1]
+S2 = [0.6, 0.7, 0.8, 0.2, 0.5, 0.6, 0.1, 0.3, 0.25]
+
+
+def sample(seed=0, patients=120, images=3, ties=False):
+    """Labels, two scores and patient ids: images of a patient share label and most of the score."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(patients), images)
+    y = np.repeat((rng.random(patients) < 0.3).astype(float), images)
+    level = np.repeat(rng.normal(size=patients), images) + y
+    a, b = (level + rng.normal(0, 0.4, size=y.size) for _ in range(2))
+    return y, np.round(a) if ties else a, b, np.array([f"p{g}" for g in group])
+
+
+def reference(metric, y, s, groups, n, seed):
+    """The bootstrap as one would write it first: draw patients, collect their rows, compute."""
+    names, number = np.unique(groups, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(n):
+        drawn = rng.integers(0, len(names), size=len(names), dtype=np.int64)
+        rows = np.concatenate([np.flatnonzero(number == g) for g in drawn])
+        out.append(metric(y[rows], s[rows]))
+    return np.quantile(out, [0.025, 0.975])
+
+
+def test_delong_on_the_exact_fixture():
+    d = delong_test(Y, S1, S2)
+    assert d.auc_a == pytest.approx(33 / 40, abs=1e-14)
+    assert d.auc_b == pytest.approx(31 / 40, abs=1e-14)
+    assert d.var_a == pytest.approx(9 / 400, abs=1e-14)
+    assert d.var_b == pytest.approx(197 / 4800, abs=1e-14)
+    assert d.cov == pytest.approx(163 / 9600, abs=1e-14)
+    assert d.z == pytest.approx(0.29070094986690553, abs=1e-12)
+    assert d.p == pytest.approx(0.7712800450706028, abs=1e-12)
+
+
+def test_delong_of_one_curve_twice_and_of_too_few_rows():
+    same = delong_test(Y, S1, S1)
+    assert (same.z, same.p, same.low, same.high) == (0.0, 1.0, 0.0, 0.0)
+    few = delong_test([1, 0, 0], [3, 1, 2], [1, 2, 3])
+    assert (few.auc_a, few.auc_b) == (1.0, 0.0)
+    assert math.isnan(few.z)
+    assert math.isnan(few.p)
+
+
+def test_delong_is_antisymmetric_and_leaves_unknown_rows_out():
+    y, a, b, _ = sample()
+    one, other = delong_test(y, a, b), delong_test(y, b, a)
+    assert one.z == pytest.approx(-other.z)
+    assert one.p == pytest.approx(other.p)
+    more = delong_test(np.r_[y, math.nan, -1], np.r_[a, 5, 5], np.r_[b, -5, 9])
+    assert more == one
+
+
+@pytest.mark.parametrize("metric", [auc, average_precision])
+@pytest.mark.parametrize("ties", [False, True])
+def test_fast_bootstrap_equals_the_slow_loop(metric, ties):
+    y, s, _, groups = sample(3, patients=40, ties=ties)
+    fast = bootstrap(metric, y, s, groups, n=60, seed=5)
+    slow = reference(metric, y, s, groups, 60, 5)
+    assert fast.value == metric(y, s)
+    np.testing.assert_allclose([fast.low, fast.high], slow, atol=1e-12)
+    # A function that is not known takes the loop inside, on the same resamples.
+    loop = bootstrap(lambda t, p: metric(t, p), y, s, groups, n=60, seed=5)
+    np.testing.assert_allclose([loop.low, loop.high], slow, atol=1e-12)
+
+
+def test_bootstrap_counts_say_what_was_done():
+    y, s, _, groups = sample(2)
+    y[:6] = math.nan
+    result = bootstrap("auc", y, s, groups, n=200)
+    assert (result.n, result.n_groups, result.n_resamples) == (354, 118, 200)
+    assert result.n_positive == int(np.nansum(y))
+    assert "patients" in result.method
+    assert result.low < result.value < result.high
+    assert str(result) == f"{result.value:.3f} ({result.low:.3f} to {result.high:.3f})"
+
+
+def test_bootstrap_is_stable_for_a_seed_and_for_the_order_of_rows():
+    y, s, _, groups = sample(4)
+    one = bootstrap("auc", y, s, groups, n=300, seed=7)
+    order = np.random.default_rng(0).permutation(y.size)
+    assert bootstrap("auc", y[order], s[order], groups[order], n=300, seed=7) == one
+    assert bootstrap("auc", y, s, groups, n=300, seed=8).low != one.low
+
+
+def test_more_resamples_only_append():
+    clusters = Clusters.of(None, 50)
+    few = np.concatenate(list(clusters.weights(300, 1)), axis=1)
+    many = np.concatenate(list(clusters.weights(700, 1)), axis=1)
+    assert np.array_equal(few, many[:, :300])
+    assert (many.sum(axis=0) == 50).all()
+
+
+def test_image_level_is_refused_while_patients_repeat():
+    y, s, _, groups = sample()
+    with pytest.raises(ConfigError, match="360 images of 120 patients"):
+        bootstrap("auc", y, s, groups, unit="image")
+    told = bootstrap("auc", y, s, groups, unit="image", force=True)
+    assert told == bootstrap("auc", y, s)
+    assert bootstrap("auc", y, s, np.arange(y.size), unit="image", n=50).n_groups == y.size
+    clustered = bootstrap("auc", y, s, groups)
+    assert clustered.high - clustered.low > 1.3 * (told.high - told.low)
+
+
+def test_wrong_options_are_named():
+    y, s, _, groups = sample()
+    with pytest.raises(ConfigError, match="'rows'"):
+        bootstrap("auc", y, s, groups, unit="rows")
+    with pytest.raises(ConfigError, match="accuracy"):
+        bootstrap("accuracy", y, s, groups)
+    with pytest.raises(ConfigError, match="n is 0"):
+        bootstrap("auc", y, s, groups, n=0)
+    with pytest.raises(ShapeError, match=r"groups must have shape \(360,\)"):
+        bootstrap("auc", y, s, groups[:5])
+
+
+def test_degenerate_resamples_are_counted_and_few_positives_warned_of():
+    y = np.r_[1.0, 1.0, np.zeros(28)]
+    s = np.arange(30.0)
+    with pytest.warns(FewPositivesWarning, match="only 2 positives"):
+        result = bootstrap("auc", y, s, n=2000)
+    # The chance that neither positive is drawn: (28 / 30) ** 30 = 0.126
+    assert result.n_degenerate == pytest.approx(2000 * (28 / 30) ** 30, rel=0.15)
+    assert result.notes
+    assert "only 2 positives" in result.notes[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bootstrap("auc", np.r_[np.ones(10), np.zeros(20)], s, n=10).notes == ()
+
+
+def test_an_undefined_metric_has_an_undefined_interval():
+    result = bootstrap("auc", [1, 1, 1], [1, 2, 3], n=20)
+    assert math.isnan(result.value)
+    assert math.isnan(result.low)
+    assert result.notes == ("undefined: 3 positives and 0 negatives",)
+    assert math.isnan(bootstrap("auc", [], [], n=20).value)
+
+
+def test_table_equals_the_single_classes_and_their_mean():
+    y, a, b, groups = sample(6)
+    labels = np.stack([y, 1 - y, np.full_like(y, math.nan)], axis=1)
+    scores = np.stack([a, b, a], axis=1)
+    table = auc_table(labels, scores, groups, names=["x", "y", "z"], n=150, seed=2)
+    assert table.per_class["x"] == bootstrap("auc", y, a, groups, n=150, seed=2)
+    assert table.undefined == ("z",)
+    assert table.macro.value == pytest.approx((auc(y, a) + auc(1 - y, b)) / 2, abs=1e-14)
+    means = (table.samples["x"] + table.samples["y"]) / 2
+    np.testing.assert_allclose([table.macro.low, table.macro.high], np.quantile(means, [0.025, 0.975]), atol=1e-12)
+    assert "z" in table.macro.notes[0]
+    assert table.mean(["x"]).low == pytest.approx(table.per_class["x"].low)
+    with pytest.raises(ConfigError, match="no class 'q'"):
+        table.mean(["q"])
+
+
+def test_paired_difference_uses_the_same_resamples():
+    y, a, b, groups = sample(8)
+    one = auc_table(y[:, None], a[:, None], groups, n=200, seed=3).samples["0"]
+    two = auc_table(y[:, None], b[:, None], groups, n=200, seed=3).samples["0"]
+    pair = paired_bootstrap("auc", y, a, b, groups, n=200, seed=3)
+    assert pair.value == pytest.approx(auc(y, a) - auc(y, b), abs=1e-14)
+    np.testing.assert_allclose([pair.low, pair.high], np.quantile(one - two, [0.025, 0.975]), atol=1e-12)
+    nothing = paired_bootstrap("auc", y, a, a, groups, n=200, seed=3)
+    assert (nothing.value, nothing.low, nothing.high, nothing.p) == (0.0, 0.0, 0.0, 1.0)
+    better = paired_bootstrap("auc", y, a + 3 * y, a, groups, n=200)
+    assert better.low > 0
+    assert better.p == pytest.approx(2 / 201)
+
+
+def test_paired_macro_difference_over_classes():
+    y, a, b, groups = sample(9)
+    labels = np.stack([y, 1 - y], axis=1)
+    first, second = np.stack([a, -a], axis=1), np.stack([b, -b], axis=1)
+    table = paired_table("auc", labels, first, second, groups, names=["x", "y"], n=100)
+    assert table.macro.value == pytest.approx(auc(y, a) - auc(y, b), abs=1e-14)
+    assert paired_bootstrap(auc, labels, first, second, groups, n=100) == table.macro
+    assert table.per_class["x"] == paired_bootstrap(auc, y, a, b, groups, n=100)
+
+
+def test_mean_interval_and_ratio():
+    values = np.array([1.0, 0.0, math.nan, 1.0, 1.0])
+    result = mean_interval(values, n=500)
+    assert result.value == 0.75
+    assert 0 <= result.low < 0.75 < result.high <= 1
+    lift = mean_interval([0.4, 0.8], over=[0.1, 0.2], n=50)
+    assert lift.value == pytest.approx(4.0)
+    assert lift.low == pytest.approx(4.0)
+    assert math.isnan(mean_interval([math.nan], n=10).value)
+
+
+def test_analytic_interval_of_one_auc():
+    result = auc_interval(np.r_[Y * 4], np.r_[S1 * 4])
+    assert result.value == pytest.approx(33 / 40)
+    assert result.low < result.value < result.high < 1
+    plain = auc_interval(np.r_[Y * 4], np.r_[S1 * 4], logit=False)
+    half = (plain.high - plain.low) / 2
+    assert plain.value == pytest.approx((plain.low + plain.high) / 2)
+    spread = math.sqrt(delong_test(Y * 4, S1 * 4, S2 * 4).var_a)
+    assert half == pytest.approx(1.959963984540054 * spread, abs=1e-12)
+
+
+def test_a_thousand_resamples_of_fourteen_classes_take_about_a_second():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((2000, 14)) < 0.1).astype(float)
+    scores = rng.normal(size=(2000, 14)) + labels
+    start = time.process_time()
+    table = auc_table(labels, scores, rng.integers(0, 900, 2000), n=1000)
+    assert time.process_time() - start < 4  # 0.4 s on an idle core
+    assert table.macro.n_resamples == 1000
+
+
+def coverage(trials, seed, *, unit):
+    """Share of nominal 95 % intervals that hold the true AUC: 150 patients, four images each."""
+    rng = np.random.default_rng(seed)
+    truth = 0.5 * (1 + math.erf(1 / math.sqrt(2 * 1.25) / math.sqrt(2)))
+    hits = 0
+    for trial in range(trials):
+        y = np.repeat(rng.random(150) < 0.3, 4).astype(float)
+        score = y + np.repeat(rng.normal(size=150), 4) + rng.normal(0, 0.5, size=600)
+        interval = bootstrap("auc", y, score, np.repeat(np.arange(150), 4), n=300, seed=trial, unit=unit, force=True)
+        hits += interval.low <= truth <= interval.high
+    return hits / trials
+
+
+def test_patient_level_intervals_cover_and_image_level_ones_do_not():
+    assert coverage(60, 0, unit="group") >= 0.85
+    assert coverage(60, 0, unit="image") <= 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_coverage_of_clustered_intervals_is_92_to_98_percent():
+    trials = max(300, int(4000 * float(os.environ.get("KVLP_SLOW_SHARE", "1"))))
+    assert 0.92 <= coverage(trials, 1, unit="group") <= 0.98
+    assert coverage(trials, 1, unit="image") < 0.85
+
+
+@pytest.mark.slow
+def test_coverage_of_the_analytic_interval():
+    trials = max(500, int(4000 * float(os.environ.get("KVLP_SLOW_SHARE", "1"))))
+    rng = np.random.default_rng(2)
+    truth = 0.5 * (1 + math.erf(0.6))  # unit-variance scores, means 1.2 apart: Phi(1.2 / sqrt 2)
+    y = np.r_[np.ones(100), np.zeros(900)]
+    hits = 0
+    for _ in range(trials):
+        interval = auc_interval(y, rng.normal(size=1000) + 1.2 * y)
+        hits += interval.low <= truth <= interval.high
+    assert 0.935 <= hits / trials <= 0.965
