@@ -14,7 +14,6 @@ _WHERE = {
     "average_precision": "kvlp.eval.metrics",
     "bootstrap": "kvlp.eval.intervals",
     "delong_test": "kvlp.eval.intervals",
-    "evaluate": "kvlp.eval.evaluate",
     "macro": "kvlp.eval.metrics",
     "paired_bootstrap": "kvlp.eval.intervals",
     "precision_at_k": "kvlp.eval.retrieval",
@@ -23,7 +22,6 @@ _WHERE = {
     "recall_at_k": "kvlp.eval.retrieval",
     "Result": "kvlp.eval.results",
     "roc_curve": "kvlp.eval.metrics",
-    "write_page": "kvlp.eval.page",
     "write_results": "kvlp.eval.results",
 }
 

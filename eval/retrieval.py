@@ -1,6 +1,7 @@
 """Retrieval figures on arrays: precision at k with lift over prevalence, recall at k over distinct reports.
 
-NumPy alone. Tied scores count as their mean over all orders of the ties, so that constant scores give the prevalence and no more.
+NumPy alone. Tied scores count as their mean over all orders of the ties, so that constant scores give the prevalence
+and no more.
 """
 
 from __future__ import annotations
