@@ -167,7 +167,9 @@ def recipe_text(name: str) -> str:
         ConfigError: there is no such recipe.
     """
     if name not in recipe_names():
-        raise ConfigError(f"no recipe '{name}'; expected a YAML file or one of {', '.join(recipe_names())}{_near(name)}")
+        raise ConfigError(
+            f"no recipe '{name}'; expected a YAML file or one of {', '.join(recipe_names())}{_near(name)}"
+        )
     return _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 

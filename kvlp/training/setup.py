@@ -21,7 +21,7 @@ from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.models.dual_encoder import build_dual_encoder
 from kvlp.models.preprocess import Preprocess
 from kvlp.models.towers import model_config
-from kvlp.tokenizers import build_tokenizer, load_tokenizer, tokenizer_function
+from kvlp.tokenizers import TextTokenizer, build_tokenizer, load_tokenizer
 from kvlp.training.data import TrainingRows
 from kvlp.training.pixels import cached_pixels
 from kvlp.training.recipe import Recipe
@@ -96,7 +96,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase) -> Prep
         preprocess=preprocess,
         tokenizer=tokenizer,
         rows=TrainingRows(pixels, texts, [_row_key(r.id) for r in rows]),
-        tokenize=tokenizer_function(tokenizer),
+        tokenize=TextTokenizer.wrap(tokenizer),
         normalise=preprocess.normalise,
         data_hash=rows.content_hash,
     )

@@ -46,7 +46,9 @@ class PretrainTask(nn.Module):
     def encode_shared(self, shared: dict[str, Tensor]) -> Features:
         """Embed the prompts and pairs that all rows of a step share."""
         return {
-            name: self.model.encode_text(shared[name], normalize=True) for name in ("prompts", "pairs") if name in shared
+            name: self.model.encode_text(shared[name], normalize=True)
+            for name in ("prompts", "pairs")
+            if name in shared
         }
 
     def loss(self, features: Features, batch: dict[str, Tensor], shared: dict[str, Tensor]) -> LossOutput:

@@ -61,9 +61,7 @@ class TextRows:
         return " ".join(slot[int(rng.integers(len(slot)))] for slot in slots)
 
 
-def read_texts(
-    manifest: Manifest, graph: KnowledgeGraph, *, source: str = "auto", min_patients: int = 5
-) -> TextRows:
+def read_texts(manifest: Manifest, graph: KnowledgeGraph, *, source: str = "auto", min_patients: int = 5) -> TextRows:
     """Read every row's report (or, where `source` says so, its labels) into slots, labels and signatures.
 
     A finding is a class once it is named as present in reports of `min_patients` patients.

@@ -1,0 +1,199 @@
+"""A run that was stopped, killed or damaged goes on to the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kvlp.datasets.manifest import Manifest
+from kvlp.errors import CheckpointError, ConfigError, DataError
+from kvlp.training.recipe import Recipe, load_recipe
+from kvlp.training.run import Interrupted, Progress, run_recipe
+from kvlp.training.state import latest_state
+
+SENTENCES = [
+    ("There is a left pleural effusion. No pneumothorax.", "pleural_effusion"),
+    ("Right pneumothorax. Heart size is normal.", "pneumothorax"),
+    ("The heart is enlarged. No pleural effusion or pneumothorax.", "cardiomegaly"),
+    ("No pleural effusion. No pneumothorax. Heart size is normal.", ""),
+]
+
+
+def write_manifest(folder: Path, rows: int = 40) -> Path:
+    """A manifest of small noise images whose mean tells which of four reports it has."""
+    rng = np.random.default_rng(0)
+    lines = ["id,image,text,patient_id,split"]
+    for i in range(rows):
+        pixels = rng.normal(60 + 40 * (i % 4), 20, size=(48, 48)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:03d}.png")
+        lines.append(f'{i:03d},{i:03d}.png,"{SENTENCES[i % 4][0]}",p{i // 2:03d},train')
+    path = folder / "manifest.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def manifest_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_manifest(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return load_recipe("smoke-cpu", ["save_every=3", "threads=1", "precision=fp32"])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(manifest_path: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    run_recipe(recipe, Manifest.load(manifest_path), out)
+    return out
+
+
+def weights(out: Path) -> bytes:
+    return (out / "checkpoint" / "open_clip_model.safetensors").read_bytes()
+
+
+def metrics(out: Path) -> list[dict[str, object]]:
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("data_s", "step_s")} for row in rows]
+
+
+class Stop(Exception):
+    """Stands for a crash of the process."""
+
+
+def crash_after(step: int):
+    def progress(p: Progress) -> None:
+        if p.phase.startswith("train") and p.done == step:
+            raise Stop
+
+    return progress
+
+
+def test_the_run_learns_and_leaves_what_the_design_names(uninterrupted: Path):
+    rows = metrics(uninterrupted)
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert np.mean([row["loss"] for row in rows[-3:]]) < np.mean([row["loss"] for row in rows[:3]])
+    assert {"clip", "entity", "knowledge"} <= set(rows[0]["parts"])
+    card = json.loads((uninterrupted / "checkpoint" / "kvlp.json").read_text())
+    assert {"pleural_effusion", "pneumothorax", "cardiomegaly"} <= set(card["named_concepts"])
+    assert (uninterrupted / "recipe.yaml").is_file()
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_a_crashed_run_resumes_to_the_same_bits(
+    step: int, manifest_path: Path, recipe: Recipe, uninterrupted: Path, tmp_path: Path
+):
+    manifest, out = Manifest.load(manifest_path), tmp_path / "run"
+    with pytest.raises(Stop):
+        run_recipe(recipe, manifest, out, progress=crash_after(step))
+    run_recipe(recipe, manifest, out, resume=True)
+    assert weights(out) == weights(uninterrupted)
+    assert metrics(out) == metrics(uninterrupted)
+
+
+def test_a_damaged_newest_state_is_passed_over(
+    manifest_path: Path, recipe: Recipe, uninterrupted: Path, tmp_path: Path
+):
+    manifest, out = Manifest.load(manifest_path), tmp_path / "run"
+    with pytest.raises(Stop):
+        run_recipe(recipe, manifest, out, progress=crash_after(8))
+    newest = latest_state(out / "states")
+    assert newest is not None
+    assert newest.name.endswith("00000006")
+    content = bytearray((newest / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "weights.safetensors").write_bytes(content)
+    assert latest_state(out / "states").name.endswith("00000003")  # type: ignore[union-attr]
+    run_recipe(recipe, manifest, out, resume=True)
+    assert weights(out) == weights(uninterrupted)
+
+
+def test_sigterm_writes_the_state_and_resume_is_exact(
+    manifest_path: Path, recipe: Recipe, uninterrupted: Path, tmp_path: Path
+):
+    def terminate(p: Progress) -> None:
+        if p.phase.startswith("train") and p.done == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    manifest, out = Manifest.load(manifest_path), tmp_path / "run"
+    with pytest.raises(Interrupted, match="stopped after step [56] of 12; go on with --resume"):
+        run_recipe(recipe, manifest, out, progress=terminate)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    run_recipe(recipe, manifest, out, resume=True)
+    assert weights(out) == weights(uninterrupted)
+
+
+def test_a_run_is_never_written_over(manifest_path: Path, recipe: Recipe, uninterrupted: Path):
+    manifest = Manifest.load(manifest_path)
+    with pytest.raises(ConfigError, match="already holds a run; add --resume"):
+        run_recipe(recipe, manifest, uninterrupted)
+    other = recipe.model_copy(update={"seed": 1})
+    with pytest.raises(ConfigError, match="another recipe or of other data"):
+        run_recipe(other, manifest, uninterrupted, resume=True)
+
+
+def test_data_that_cannot_be_trained_on_is_named(manifest_path: Path, recipe: Recipe, tmp_path: Path):
+    manifest = Manifest.load(manifest_path)
+    with pytest.raises(DataError, match="split 'dev', got 0 of 40"):
+        run_recipe(
+            recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": "dev"})}),
+            manifest,
+            tmp_path / "a",
+        )
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    path = write_manifest(folder, 12)
+    (folder / "003.png").write_bytes((folder / "003.png").read_bytes()[:60])
+    with pytest.raises(DataError, match="got 1 of 12 that are not; first, row 4"):
+        run_recipe(recipe, Manifest.load(path), tmp_path / "b")
+
+
+def test_a_start_that_is_no_checkpoint_is_refused(manifest_path: Path, recipe: Recipe, tmp_path: Path):
+    started = recipe.model_copy(update={"model": recipe.model.model_copy(update={"start": str(tmp_path)})})
+    with pytest.raises(CheckpointError):
+        run_recipe(started, Manifest.load(manifest_path), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_kill_9_during_pretraining_then_resume_gives_the_same_bits(manifest_path: Path, tmp_path: Path):
+    """A real process, killed at random moments, also inside a save; each time it goes on."""
+    settings = ["save_every=1", "threads=1", "precision=fp32", "stages.0.steps=30"]
+    command = [
+        str(Path(sys.executable).parent / "kvlp"),
+        "pretrain",
+        "smoke-cpu",
+        "--data",
+        str(manifest_path),
+        "--json",
+    ]
+    command += [part for s in settings for part in ("--set", s)]
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    rng, kills, out = np.random.default_rng(0), 0, tmp_path / "killed"
+    while not (out / "checkpoint").is_dir():
+        started = out.exists()
+        process = subprocess.Popen(
+            [*command, "--out", str(out), *(["--resume"] if started else [])],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        before = latest_state(out / "states")
+        while process.poll() is None and latest_state(out / "states") == before:
+            time.sleep(0.01)
+        time.sleep(float(rng.uniform(0, 0.4)))
+        if process.poll() is None and kills < 8:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        _, errors = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), errors.decode()
+    assert kills >= 3
+    assert weights(out) == weights(tmp_path / "whole")

@@ -1,0 +1,128 @@
+"""The loop: cached features give the large batch's gradient, bad steps never reach the weights, order is a function."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+
+from kvlp.errors import DataError
+from kvlp.models.dual_encoder import build_dual_encoder
+from kvlp.models.towers import model_config
+from kvlp.training.augment import augment
+from kvlp.training.data import epoch_batches
+from kvlp.training.loop import MAX_BAD_STEPS, _forward_backward, cosine_schedule, train_steps
+from kvlp.training.recipe import ClipPart, EntityPart, KnowledgePart, Losses
+from kvlp.training.task import MAX_LOG_SCALE, PretrainTask
+
+ROWS, CLASSES = 8, 2
+
+
+def _task() -> PretrainTask:
+    torch.manual_seed(0)
+    # a vision transformer: batch norm would see other statistics in a micro-batch
+    cfg = model_config("tiny-vit", "tiny-text", vocab_size=30, eos_id=3, embed_dim=16, image_size=24, context_length=6)
+    return PretrainTask(
+        build_dual_encoder(cfg), Losses(clip=ClipPart(), entity=EntityPart(), knowledge=KnowledgePart(pairs=3))
+    )
+
+
+def _tokens(n: int, seed: int) -> torch.Tensor:
+    tokens = torch.from_numpy(np.random.default_rng(seed).integers(5, 30, size=(n, 6)))
+    tokens[:, 4], tokens[:, 5] = 3, 0
+    return tokens
+
+
+def _batch(rows: slice) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    labels = torch.tensor([[1, 0], [0, 1], [math.nan, 1], [1, math.nan], [0, 0], [-1, 1], [1, 1], [0, math.nan]])
+    whole = {
+        "row": torch.arange(ROWS),
+        "image": torch.from_numpy(rng.normal(size=(ROWS, 3, 24, 24)).astype(np.float32)),
+        "text": _tokens(ROWS, 1),
+        "labels": labels,
+        "signature": torch.tensor([0, 1, 2, 0, 4, 5, 6, 7]),
+    }
+    return {name: value[rows] for name, value in whole.items()}
+
+
+SHARED = {"prompts": _tokens(2 * CLASSES, 2), "pairs": _tokens(6, 3), "concept": torch.tensor([0, 1, 0])}
+
+
+def _gradient(parts: list[slice]) -> dict[str, torch.Tensor]:
+    task = _task()
+    _forward_backward(task, [_batch(part) for part in parts], SHARED, nullcontext)
+    return {name: p.grad for name, p in task.named_parameters() if p.grad is not None}
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch():
+    whole = _gradient([slice(0, 8)])
+    parts = _gradient([slice(0, 3), slice(3, 6), slice(6, 8)])
+    assert parts.keys() == whole.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def _steps(task: PretrainTask, batches: list[dict[str, torch.Tensor]]) -> list[bool]:
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3)
+    items = [([batch], SHARED) for batch in batches]
+    return [info.skipped for info in train_steps(task, items, optimizer, lambda _: 1e-3, autocast=nullcontext)]
+
+
+def test_a_step_that_is_not_finite_never_reaches_the_weights():
+    task = _task()
+    broken = _batch(slice(0, 8))
+    broken["image"] = broken["image"].clone()
+    broken["image"][2, 0, 0, 0] = math.nan
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    assert _steps(task, [broken]) == [True]
+    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
+    assert _steps(task, [broken, _batch(slice(0, 8)), broken]) == [True, False, True]
+    assert not torch.equal(task.model.logit_scale, before["model.logit_scale"])
+
+
+def test_bad_steps_in_a_row_stop_the_run():
+    broken = _batch(slice(0, 8))
+    broken["image"] = torch.full_like(broken["image"], math.inf)
+    with pytest.raises(DataError, match=f"{MAX_BAD_STEPS} steps in a row"):
+        _steps(_task(), [broken] * 5)
+
+
+def test_scales_stay_between_1_and_100():
+    task = _task()
+    with torch.no_grad():
+        task.model.logit_scale.fill_(9.0)
+        task.pair_log_scale.fill_(-2.0)
+    task.clamp_scales()
+    assert task.model.logit_scale.item() == pytest.approx(MAX_LOG_SCALE)
+    assert task.pair_log_scale.item() == 0.0
+
+
+def test_schedule_by_hand():
+    at = cosine_schedule(1.0, 100, 0.1, 0.0)
+    assert [at(0), at(4), at(9), at(10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+    assert at(55) == pytest.approx(0.5)
+    assert at(100) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(100, 32), (5, 64), (64, 64), (97, 10)])
+def test_every_row_comes_once_an_epoch_in_an_order_of_seed_and_epoch(rows: int, size: int):
+    batches = epoch_batches(rows, size, (3, 0, 1))
+    assert sorted(np.concatenate(batches)) == list(range(rows))
+    assert max(map(len, batches)) - min(map(len, batches)) <= 1
+    again, other = epoch_batches(rows, size, (3, 0, 1)), epoch_batches(rows, size, (3, 0, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(batches, other, strict=True))
+
+
+def test_augmentation_keeps_sides_and_is_a_function_of_the_generator():
+    left = np.zeros((4, 40, 40), dtype=np.uint8)
+    left[:, :, 5:12] = 200
+    changed = augment(torch.from_numpy(left), np.random.default_rng(1))
+    assert changed.dtype == torch.uint8
+    assert (changed[:, :, :20].float().mean(dim=(1, 2)) > changed[:, :, 20:].float().mean(dim=(1, 2)) + 20).all()
+    assert torch.equal(changed, augment(torch.from_numpy(left), np.random.default_rng(1)))
+    assert not torch.equal(changed, augment(torch.from_numpy(left), np.random.default_rng(2)))
