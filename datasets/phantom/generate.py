@@ -1,0 +1,214 @@
+"""A folder of phantom radiographs with reports, manifest and truth."""
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kvlp.datasets.manifest import Manifest, Record
+from kvlp.datasets.phantom.cases import Case, FindingSpec, sample_case
+from kvlp.datasets.phantom.fields import stream
+from kvlp.datasets.phantom.lists import FINDINGS, PHANTOM_VERSION
+from kvlp.datasets.phantom.render import Rendering, render
+from kvlp.datasets.phantom.reports import write_report
+from kvlp.errors import ConfigError
+from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.typing import PathLike
+
+_SPLITS: Mapping[str, float] = {"train": 0.7, "dev": 0.1, "test": 0.2}
+_SECOND_STUDY = 0.25
+#: Images that a patient has on average.
+STUDIES_PER_PATIENT = 1 + _SECOND_STUDY
+_LICENCE = "CC0-1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a worker needs to know; small enough to be sent with each chunk."""
+
+    out: str
+    seed: int
+    size: int
+    graph: str
+    splits: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    record: Record
+    truth: dict[str, object]
+
+
+def patient_cases(seed: int, patient: int) -> list[Case]:
+    """The one or two studies of one patient: a pure function of (seed, patient)."""
+    rng = np.random.default_rng([seed, patient])
+    cases = [sample_case(rng)]
+    if rng.random() < _SECOND_STUDY:
+        cases.append(sample_case(rng, previous=cases[0]))
+    return cases
+
+
+def generate_phantom(
+    out: PathLike,
+    *,
+    patients: int | None = None,
+    images: int | None = None,
+    seed: int = 0,
+    size: int = 96,
+    fractions: Mapping[str, float] = _SPLITS,
+    jobs: int = 2,
+    graph: PathLike = "chest",
+) -> Manifest:
+    """Make synthetic frontal chest radiographs with reports: to prove plumbing and to teach, never to claim accuracy.
+
+    Writes images/*.png (8 bit), manifest.csv (one row an image; labels 1/0 as drawn, see Case.labels),
+    truth.jsonl (specs and boxes) and phantom.json (version, settings). The result depends on seed and size
+    alone, not on jobs.
+
+    Args:
+        out: folder, made when it is not there.
+        patients: how many patients; each has one or two studies with one image.
+        images: instead of patients, about how many images.
+        seed: 0 or above.
+        size: pixels on a side.
+        fractions: split name -> share of the patients; shares add up to 1.
+        jobs: worker processes; 1 works in this one.
+        graph: "chest", or the folder of a graph whose descriptions the reports use.
+
+    Raises:
+        ConfigError: an argument out of range.
+    """
+    if (patients is None) == (images is None):
+        raise ConfigError("generate_phantom: expected exactly one of patients and images")
+    count = patients if patients is not None else round((images or 0) / STUDIES_PER_PATIENT)
+    if count < 1 or seed < 0 or jobs < 1:
+        raise ConfigError(
+            f"generate_phantom: expected patients >= 1, seed >= 0, jobs >= 1; got {count}, {seed}, {jobs}"
+        )
+    if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values()) < 0:
+        raise ConfigError(f"fractions: expected shares >= 0 that add up to 1, got {dict(fractions)}")
+    folder = Path(out)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    job = _Job(str(folder), seed, size, str(graph), tuple(fractions.items()))
+    made = list(_make_all(job, count, jobs))
+    manifest = Manifest([m.record for m in made], folder)
+    manifest.save(folder / "manifest.csv")
+    lines = (json.dumps(m.truth, sort_keys=True) for m in made)
+    (folder / "truth.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = {"version": PHANTOM_VERSION, "seed": seed, "size": size, "patients": count, "fractions": dict(fractions)}
+    (folder / "phantom.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _make_all(job: _Job, count: int, jobs: int) -> Iterator[_Made]:
+    chunks = [range(start, min(start + 25, count)) for start in range(0, count, 25)]
+    if jobs == 1 or len(chunks) == 1:
+        for chunk in chunks:
+            yield from _make(job, chunk)
+        return
+    # Spawn, not fork: a parent that has loaded torch holds threads that a fork would break.
+    with multiprocessing.get_context("spawn").Pool(min(jobs, len(chunks))) as pool:
+        for part in pool.imap(_Maker(job), chunks):
+            yield from part
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    job: _Job
+
+    def __call__(self, chunk: range) -> list[_Made]:
+        return _make(self.job, chunk)
+
+
+_GRAPHS: dict[str, KnowledgeGraph] = {}
+
+
+def _graph(name: str) -> KnowledgeGraph:
+    if name not in _GRAPHS:
+        _GRAPHS[name] = KnowledgeGraph.load(name)
+    return _GRAPHS[name]
+
+
+def _make(job: _Job, chunk: range) -> list[_Made]:
+    graph = _graph(job.graph)
+    return [
+        _one(job, graph, patient, number, case)
+        for patient in chunk
+        for number, case in enumerate(patient_cases(job.seed, patient), 1)
+    ]
+
+
+def _one(job: _Job, graph: KnowledgeGraph, patient: int, number: int, case: Case) -> _Made:
+    drawn = render(case, job.size)
+    text = write_report(case, graph, stream(case.seed, "report"))
+    name = f"p{patient:06d}s{number}"
+    path = Path("images") / f"{name}.png"
+    Image.fromarray(drawn.image).save(Path(job.out) / path, compress_level=1)
+    record = Record(
+        id=name,
+        image=path.as_posix(),
+        text=text,
+        patient_id=f"p{patient:06d}",
+        study_id=name,
+        view=case.view,
+        split=_split(job, patient),
+        labels=case.labels,
+        source="phantom",
+        licence=_LICENCE,
+        extra={"difficulty": ";".join(f"{s.id}={s.difficulty}" for s in case.findings.values())},
+    )
+    return _Made(record, {"id": name, **truth(case, drawn)})
+
+
+def truth(case: Case, drawn: Rendering) -> dict[str, object]:
+    """What a case holds and where, as plain data: one entry a finding or device."""
+    return {
+        "view": case.view,
+        "findings": [_told(s, drawn) for s in case.findings.values()],
+        "devices": [_told(s, drawn) for s in case.devices.values()],
+    }
+
+
+def _told(spec: FindingSpec, drawn: Rendering) -> dict[str, object]:
+    return {
+        "id": spec.id,
+        "side": spec.side,
+        "zone": spec.zone,
+        "severity": spec.severity,
+        "difficulty": spec.difficulty,
+        "box": list(drawn.boxes[spec.id]) if spec.id in drawn.boxes else None,
+    }
+
+
+def _split(job: _Job, patient: int) -> str:
+    draw = float(stream(job.seed * 1_000_003 + patient, "split").random())
+    edge = 0.0
+    for name, share in job.splits:
+        edge += share
+        if draw < edge:
+            return name
+    return job.splits[-1][0]
+
+
+def phantom_hash(graph: KnowledgeGraph | None = None) -> str:
+    """SHA-256 (hex) over a fixed small set: pictures of 24 patients and of every finding alone, and their truth.
+
+    With a graph the reports count too; without, the hash is of the drawing alone and no graph can change it.
+    """
+    digest = hashlib.sha256(PHANTOM_VERSION.encode())
+    cases = [case for patient in range(24) for case in patient_cases(20261121, patient)]
+    base = Case(7, 7)
+    alone = [base.adding(FindingSpec(name, "right", 2, "medium", "mid", 5)) for name in FINDINGS]
+    for case in cases + alone:
+        drawn = render(case, 64)
+        # Two bits fewer: float rounding differs between machines by a grey level at most.
+        digest.update((drawn.image // 4).tobytes())
+        digest.update(json.dumps(case.labels, sort_keys=True).encode())
+        if graph is not None:
+            digest.update(write_report(case, graph, stream(case.seed, "report")).encode())
+    return digest.hexdigest()
