@@ -25,7 +25,7 @@ SOURCES = ("kvlp", "knowledge", "datasets", "eval", "tests", "examples", ".ci")
 
 def run(command: list[str], *, cwd: Path, extra_path: Path | None = None) -> bool:
     """Run a tool of this environment, print what it says with paths of the checkout, and tell whether it passed."""
-    env = dict(os.environ, PYTHONSAFEPATH="1", NO_COLOR="1")
+    env = dict(os.environ, PYTHONSAFEPATH="1", NO_COLOR="1", COLUMNS="240")
     if extra_path is not None:
         env["PYTHONPATH"] = str(extra_path)
     tool = Path(sys.executable).parent / command[0]

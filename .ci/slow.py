@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -87,7 +88,9 @@ def main() -> int:
     budget_s = options.budget * 60 or float("inf")
     one_test = min(budget_s, 7200)
     tier = SlowTier(options.seed, budget_s)
-    status = pytest.main(["-m", "slow and not gpu", "-p", "no:randomly", f"--timeout={one_test:.0f}", *rest], [tier])
+    status = pytest.main(
+        ["-m", "slow and not gpu", "-p", "no:randomly", f"--timeout={math.ceil(one_test)}", *rest], [tier]
+    )
     figures = tier.figures()
     print(
         f"slow tier: {figures['selected']} of {figures['total']} selected, {figures['passed']} passed, "
