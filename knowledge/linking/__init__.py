@@ -1,1 +1,30 @@
-"""kvlp.knowledge.linking"""
+"""Reading reports: concepts of a graph in text, with present, absent or uncertain. Names are imported on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvlp.knowledge.linking.assertion import Rule, Rules, read_rules
+    from kvlp.knowledge.linking.dictionary import Dictionary
+    from kvlp.knowledge.linking.linker import EntityLinker, Mention
+
+_WHERE = {
+    "Dictionary": "dictionary",
+    "EntityLinker": "linker",
+    "Mention": "linker",
+    "Rule": "assertion",
+    "Rules": "assertion",
+    "read_rules": "assertion",
+}
+
+__all__ = ["Dictionary", "EntityLinker", "Mention", "Rule", "Rules", "read_rules"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'kvlp.knowledge.linking' has no attribute {name!r}")
+    value = getattr(import_module(f"kvlp.knowledge.linking.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value

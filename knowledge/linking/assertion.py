@@ -1,0 +1,375 @@
+"""Whether a report says that a finding is there, is not there, or may be there.
+
+The phrases stand in `rules.yaml`, in the manner of ConText: triggers that look forward, backward or around, pseudo
+triggers that hide others, and words that end a trigger's reach. Reach goes by clause, not by a window of words: a
+sentence is cut at commas, "and" and "or" into parts, and a trigger reaches from part to part as long as the list goes
+on. A part with a verb of its own ("..., the heart is enlarged") or with an affirming word ("..., mild edema") ends it.
+
+References: Harkema et al. 2009 (ConText, doi:10.1016/j.jbi.2009.05.002); Peng et al. 2018 (NegBio, arXiv:1712.05898).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import yaml
+
+from kvlp.errors import KnowledgeError
+from kvlp.knowledge.linking.dictionary import expand
+from kvlp.typing import Assertion, PathLike
+
+__all__ = ["Clauses", "Rule", "Ruling", "Rules", "Word", "read_rules"]
+
+Separator: TypeAlias = Literal["", "comma", "and", "or", "end"]
+Hit: TypeAlias = "tuple[int, int, Word]"
+Span: TypeAlias = tuple[int, int]
+
+_MARKS = re.compile(r"[,;?()]|\s[-\u2013\u2014]{1,2}\s")
+_STRENGTH = {"": 0, "comma": 1, "and": 2, "or": 3, "end": 4}
+_LISTED = re.compile(r"\s+or\s+(?:an?\s+|possible\s+|possibly\s+)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of the data file: what its phrases say, and where they look."""
+
+    name: str
+    says: str
+    looks: str = ""
+    through: bool = False
+    first: bool = False
+    example: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a phrase means for the assertion of the concepts around it; a phrase may have several parts to play."""
+
+    forward: Rule | None = None
+    backward: Rule | None = None
+    around: Rule | None = None
+    hides: bool = False
+    ends: bool = False
+    separator: Separator = ""
+    verb: bool = False
+    affirms: bool = False
+
+    @property
+    def triggers(self) -> bool:
+        """Whether it may say something of a concept."""
+        return self.forward is not None or self.backward is not None or self.around is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """An assertion and the span of the words that caused it, if any."""
+
+    assertion: Assertion
+    trigger: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The data file, read.
+
+    Attributes:
+        rules: in file order.
+        words: normalised phrase -> what it means.
+        unasserted_types: types of concept of which triggers say nothing (anatomy ...).
+    """
+
+    rules: tuple[Rule, ...]
+    words: dict[str, Word]
+    unasserted_types: frozenset[str]
+
+
+PRESENT = Ruling(Assertion.PRESENT)
+
+
+@cache
+def read_rules(path: PathLike | None = None) -> Rules:
+    """Read the rules (default: the bundled ones).
+
+    Raises:
+        KnowledgeError: not UTF-8, no YAML, a missing part, or an unknown value.
+    """
+    file = Path(path) if path is not None else Path(__file__).with_name("rules.yaml")
+    data = read_yaml(file, {"rules", "ends", "separators", "verbs", "existential", "affirming", "unasserted_types"})
+    words: dict[str, Word] = {}
+    rules = []
+    for row in data["rules"]:
+        phrases = row.pop("phrases")
+        rule = _rule(row, file)
+        rules.append(rule)
+        part = {"hides": True} if rule.says == "nothing" else {rule.looks: rule}
+        _add(words, phrases, part)
+    _add(words, data["ends"], {"ends": True})
+    for name, phrases in data["separators"].items():
+        _add(words, phrases, {"separator": name})
+    _add(words, data["existential"], {"hides": True})
+    _add(words, data["verbs"], {"verb": True})
+    _add(words, data["affirming"], {"affirms": True})
+    return Rules(tuple(rules), words, frozenset(data["unasserted_types"]))
+
+
+def read_yaml(file: Path, parts: set[str]) -> dict[str, Any]:
+    """Read a YAML file that must hold exactly these parts at its top."""
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise KnowledgeError(f"{file}: expected UTF-8 text; save the rules as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise KnowledgeError(f"{file}: no valid YAML{f' at line {mark.line + 1}' if mark else ''}") from None
+    if not isinstance(data, dict) or set(data) != parts:
+        raise KnowledgeError(f"{file}: expected the parts {', '.join(sorted(parts))} and no others")
+    return data
+
+
+def _rule(row: dict[str, Any], file: Path) -> Rule:
+    try:
+        rule = Rule(**row)
+    except TypeError:
+        raise KnowledgeError(f"{file}: rule '{row.get('name', '?')}' has an unknown or missing key") from None
+    if rule.says not in ("absent", "uncertain", "nothing"):
+        raise KnowledgeError(f"{file}: rule '{rule.name}' says '{rule.says}'; expected absent, uncertain or nothing")
+    if rule.says != "nothing" and rule.looks not in ("forward", "backward", "around"):
+        raise KnowledgeError(f"{file}: rule '{rule.name}' looks '{rule.looks}'; expected forward, backward or around")
+    return rule
+
+
+def _add(words: dict[str, Word], phrases: Sequence[str], part: dict[str, Any]) -> None:
+    for phrase in expand(phrases):
+        words[phrase] = replace(words.get(phrase, Word()), **part)
+
+
+class _Part:
+    """A stretch of a sentence between two separators."""
+
+    __slots__ = ("affirms", "end", "items", "separator", "start", "verb")
+
+    def __init__(self, start: int, separator: Separator) -> None:
+        self.start = start
+        self.end = start
+        self.separator = separator
+        self.verb = False
+        self.affirms = False
+        self.items: list[int] = []
+
+
+class Clauses:
+    """One sentence, cut into parts, with its triggers: tells which items each trigger reaches.
+
+    Args:
+        text: the raw text.
+        start: where the sentence starts.
+        end: where it ends.
+        words: what the rules found in it, in order.
+        inside: spans within which separators do not count (names of concepts).
+        predicates: spans that make a statement of their part, as verbs do.
+    """
+
+    def __init__(
+        self, text: str, start: int, end: int, words: Sequence[Hit], inside: Sequence[Span], predicates: Sequence[Span]
+    ) -> None:
+        self.text, self.start, self.end = text, start, end
+        self._marks = [m.span() for m in _MARKS.finditer(text, start, end)] if _may_have_marks(text, start, end) else []
+        self._triggers = [w for w in words if w[2].triggers]
+        self._verbs = [w[0] for w in words if w[2].verb or (w[2].backward is not None and w[2].forward is None)]
+        self._verbs += [p[0] for p in predicates]
+        self.parts = self._cut(words, inside)
+        self._starts = [p.start for p in self.parts]
+        for at in self._verbs:
+            self.part_at(at).verb = True
+
+    def _cut(self, words: Sequence[Hit], inside: Sequence[Span]) -> list[_Part]:
+        marks = [(s, e, self.text[s]) for s, e in self._marks if self.text[s] != "?"]
+        cuts: list[tuple[int, int, Separator]] = [(s, e, "comma" if c in ",()" else "end") for s, e, c in marks]
+        cuts += [(s, e, "end" if w.ends else w.separator) for s, e, w in words if w.ends or w.separator]
+        cuts.sort()
+        parts = [_Part(self.start, "")]
+        for start, end, separator in cuts:
+            if any(s < end and start < e for s, e in inside):
+                continue
+            last = parts[-1]
+            if self.text[last.start : start].strip() or len(parts) == 1:
+                last.end = start
+                parts.append(_Part(end, separator))
+            else:
+                last.start = end
+                if _STRENGTH[separator] > _STRENGTH[last.separator]:
+                    last.separator = separator
+        parts[-1].end = self.end
+        affirming = [s for s, _, w in words if w.affirms]
+        for part in parts[1:] if affirming else ():
+            lead = len(self.text[part.start : part.end]) - len(self.text[part.start : part.end].lstrip())
+            part.affirms = part.start + lead in affirming
+        return parts
+
+    def part_at(self, position: int) -> _Part:
+        """The part in which a position lies."""
+        return self.parts[self.index_at(position)]
+
+    def index_at(self, position: int) -> int:
+        """The number of the part in which a position lies."""
+        return max(bisect_right(self._starts, position) - 1, 0)
+
+    def behind(self, items: Sequence[Span], position: int, *, commas: bool = False) -> list[int]:
+        """Items before a position that something there speaks of: its own part's, and those of the list before it.
+
+        Args:
+            items: spans, in order.
+            position: where the predicate or trigger starts.
+            commas: reach over a comma also where no "and" or "or" closes the list.
+        """
+        number = self.index_at(position)
+        reach = self.parts[number].start
+        closed = False
+        while number > 0 and self.parts[number].separator in ("comma", "and", "or"):
+            part, before = self.parts[number], self.parts[number - 1]
+            closed = closed or part.separator != "comma"
+            if before.verb or not (closed or commas):
+                break
+            reach, number = before.start, number - 1
+        return [i for i, (start, end) in enumerate(items) if start >= reach and end <= position]
+
+    def rule(self, items: Sequence[Span]) -> list[Ruling]:
+        """Rule on every item.
+
+        Args:
+            items: spans of what may be asserted, in order.
+        """
+        if not self._triggers and not any(self.text[s] == "?" for s, _ in self._marks):
+            return self._differential(items, [PRESENT] * len(items))
+        for number, (start, _) in enumerate(items):
+            self.part_at(start).items.append(number)
+        said: list[list[tuple[str, str, Span, bool]]] = [[] for _ in items]
+        for number, hit in enumerate(self._triggers):
+            self._apply(number, hit, items, said)
+        self._question_marks(items, said)
+        return self._differential(items, [_decide(s) for s in said])
+
+    def _apply(
+        self, number: int, hit: Hit, items: Sequence[Span], said: list[list[tuple[str, str, Span, bool]]]
+    ) -> None:
+        start, end, word = hit
+        span = (start, end)
+        ahead = self._ahead(number, items) if word.forward or word.around else []
+        if word.forward is not None and ahead:
+            for k, item in enumerate(ahead):
+                says = "absent" if word.forward.first and k else word.forward.says
+                said[item].append((says, "forward", span, word.forward.through))
+        elif word.backward is not None or (word.forward is not None and self._after_colon(start)):
+            rule = word.backward or word.forward
+            assert rule is not None
+            for item in self.behind(items, start):
+                said[item].append((rule.says, "backward", span, False))
+        if word.around is not None:
+            before = [i for i, (_, e) in enumerate(items) if e <= start and i < (ahead[0] if ahead else len(items))]
+            for item in before[-1:] + ahead:
+                said[item].append((word.around.says, "around", span, False))
+
+    def _ahead(self, number: int, items: Sequence[Span]) -> list[int]:
+        """Items that a forward trigger reaches."""
+        start, end, word = self._triggers[number]
+        stop = self._superseded(number, items)
+        at = self.index_at(start)
+        reached = [i for i in self.parts[at].items if items[i][0] >= end and items[i][0] < stop]
+        doubtful = word.forward is None or word.forward.says == "uncertain"
+        closed = False
+        for index in range(at + 1, len(self.parts)):
+            part = self.parts[index]
+            if part.start >= stop or part.separator == "end":
+                break
+            if part.separator == "or":
+                closed = True
+            elif self._list_ends(index, doubtful=doubtful, closed=closed):
+                break
+            reached += [i for i in part.items if items[i][0] < stop]
+        return reached
+
+    def _list_ends(self, index: int, *, doubtful: bool, closed: bool) -> bool:
+        """Whether a part behind a comma or "and" no longer belongs to the list before it."""
+        part = self.parts[index]
+        if part.verb:
+            return True
+        goes_on = self._or_follows(index)
+        if closed or part.affirms:
+            return not goes_on
+        return doubtful and part.separator == "comma" and not (goes_on or self._and_follows(index))
+
+    def _or_follows(self, index: int) -> bool:
+        return self._follows(index, "or")
+
+    def _and_follows(self, index: int) -> bool:
+        return self._follows(index, "and")
+
+    def _follows(self, index: int, separator: str) -> bool:
+        for part in self.parts[index + 1 :]:
+            if part.separator == "end" or part.verb:
+                return False
+            if part.separator == separator:
+                return True
+        return False
+
+    def _superseded(self, number: int, items: Sequence[Span]) -> int:
+        """Where the next trigger takes over: the first that has an item between this one and itself."""
+        end = self._triggers[number][1]
+        for start, _, word in self._triggers[number + 1 :]:
+            takes_over = word.forward is not None and not word.forward.through and word.backward is None
+            if takes_over and any(end <= s < start for s, _ in items):
+                return start
+        return self.end
+
+    def _after_colon(self, position: int) -> bool:
+        """Whether an answer stands behind a colon: "Pneumothorax: no"."""
+        return self.text[self.start : position].rstrip()[-1:] == ":"
+
+    def _question_marks(self, items: Sequence[Span], said: list[list[tuple[str, str, Span, bool]]]) -> None:
+        for start, end in self._marks:
+            if self.text[start] != "?":
+                continue
+            after = [i for i, (s, _) in enumerate(items) if s >= end and not self.text[end:s].strip(" ")]
+            before = [i for i, (_, e) in enumerate(items) if e <= start and not self.text[e:start].strip(" )")]
+            for item in after or before:
+                said[item].append(("uncertain", "around", (start, end), False))
+
+    def _differential(self, items: Sequence[Span], rulings: list[Ruling]) -> list[Ruling]:
+        """Two findings joined by "or" that nothing denies are alternatives: both are uncertain."""
+        for i in range(len(items) - 1):
+            left, right = rulings[i], rulings[i + 1]
+            match = (
+                _LISTED.fullmatch(self.text, items[i][1], items[i + 1][0]) if items[i][1] < items[i + 1][0] else None
+            )
+            if match is None or Assertion.ABSENT in (left.assertion, right.assertion):
+                continue
+            at = self.text.lower().index("or", match.start())
+            for k in (i, i + 1):
+                if rulings[k].assertion is Assertion.PRESENT:
+                    rulings[k] = Ruling(Assertion.UNCERTAIN, (at, at + 2))
+        return rulings
+
+
+def _may_have_marks(text: str, start: int, end: int) -> bool:
+    return any(text.find(mark, start, end) >= 0 for mark in (",", ";", "?", "(", " -", " \u2013", " \u2014"))
+
+
+def _decide(said: list[tuple[str, str, Span, bool]]) -> Ruling:
+    """Weigh what triggers say of one item: a denial outweighs doubt, unless the doubt comes first and covers it."""
+    denials = [s for s in said if s[0] == "absent"]
+    doubts = [s for s in said if s[0] == "uncertain"]
+    if denials:
+        denial = denials[-1] if denials[-1][1] == "forward" else denials[0]
+        covering = [d for d in doubts if d[1] == "forward" and d[2][0] < denial[2][0] and denial[1] == "forward"]
+        if not covering:
+            return Ruling(Assertion.ABSENT, denial[2])
+        doubts = covering
+    if doubts:
+        return Ruling(Assertion.UNCERTAIN, doubts[-1][2])
+    return PRESENT

@@ -1,0 +1,253 @@
+"""EntityLinker: which concepts of a graph a report speaks of, where, and whether they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from kvlp.errors import DataError
+from kvlp.knowledge.linking.assertion import Clauses, Ruling, Word, read_rules
+from kvlp.knowledge.linking.dictionary import Dictionary
+from kvlp.knowledge.linking.normalise import variants
+from kvlp.knowledge.linking.statements import Statement, find_statements, statement_words
+from kvlp.knowledge.sections import split_sections, split_sentences
+from kvlp.typing import Assertion
+
+if TYPE_CHECKING:
+    from kvlp.knowledge.graph import KnowledgeGraph
+
+__all__ = ["EntityLinker", "Mention"]
+
+Span: TypeAlias = tuple[int, int]
+_CONCEPT, _WORD, _SUBJECT, _PREDICATE = range(4)
+#: abbreviations that are also words: they count only in capitals, in a text that is not all capitals
+_ALSO_WORDS = frozenset(
+    ("all", "as", "at", "am", "an", "are", "be", "can", "do", "ed", "he", "in", "is", "it", "may", "no", "not", "or",
+     "pa", "per", "pm", "see", "so", "the", "to", "us", "was", "we", "who", "ms", "mass", "cap", "lap", "pap", "arm")
+)  # fmt: skip
+_OPPOSITE = {Assertion.PRESENT: Assertion.ABSENT, Assertion.ABSENT: Assertion.PRESENT}
+_EXACT, _VARIANT = 1.0, 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A concept in a text.
+
+    Attributes:
+        concept: id in the graph.
+        surface: the words, as they stand in the raw text.
+        start: first character of the surface in the raw text.
+        end: one past its last character.
+        assertion: present, absent or uncertain.
+        trigger: the words that caused an absence or a doubt.
+        trigger_start: their first character, or None.
+        trigger_end: one past their last character, or None.
+        section: indication, comparison, technique, findings, impression or other.
+        score: in (0, 1]: 1 a surface of the graph, less for an inflected one, shared out where it is ambiguous.
+    """
+
+    concept: str
+    surface: str
+    start: int
+    end: int
+    assertion: Assertion
+    trigger: str | None = None
+    trigger_start: int | None = None
+    trigger_end: int | None = None
+    section: str = "other"
+    score: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return {**asdict(self), "assertion": self.assertion.value}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What a surface means: the concept, how sure, and how it must be written."""
+
+    concept: str
+    score: float
+    asserted: bool
+    capitals: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A concept in a sentence before it is ruled on."""
+
+    concept: str
+    span: Span
+    anchor: Span
+    score: float
+    asserted: bool
+    statement: Statement | None = None
+
+
+class EntityLinker:
+    """Finds the concepts of a graph in report text and says whether they are present, absent or uncertain.
+
+    Args:
+        graph: whose surfaces are searched.
+        types: only concepts of one of these semantic types; None for all.
+
+    Example:
+        >>> EntityLinker(graph)("Small left effusion. No pneumothorax.")
+        [Mention(concept='pleural_effusion', ...), Mention(concept='pneumothorax', ...)]
+    """
+
+    def __init__(self, graph: KnowledgeGraph, *, types: Collection[str] | None = None) -> None:
+        rules = read_rules()
+        self._asserted = {c.id: not _main_type(c.semantic_types) & rules.unasserted_types for c in graph.concepts}
+        said = statement_words(graph, types)
+        groups: list[dict[str, Any]] = [
+            _entries(graph, types, self._asserted),
+            rules.words,
+            said.subjects,
+            said.predicates,
+        ]
+        self._dictionary: Dictionary[Any] = Dictionary(groups)
+
+    def __call__(self, text: str) -> list[Mention]:
+        """Link one text; mentions in the order of their start.
+
+        Raises:
+            DataError: not a string.
+        """
+        if not isinstance(text, str):
+            raise DataError(f"expected report text as str, got {type(text).__name__}; decode or join it first")
+        groups = self._dictionary.find(text)
+        if not groups[_CONCEPT] and not groups[_SUBJECT]:
+            return []
+        capitals = text.isupper()
+        groups[_CONCEPT] = [
+            h for h in groups[_CONCEPT] if not h[2].capitals or _in_capitals(text, h, capitals=capitals)
+        ]
+        mentions: list[Mention] = []
+        at = [0] * len(groups)
+        for section in split_sections(text):
+            for start, end in split_sentences(text, section.start, section.end):
+                hits = [_between(g, at, i, start, end) for i, g in enumerate(groups)]
+                if hits[_CONCEPT] or hits[_SUBJECT]:
+                    mentions += _sentence(text, (start, end), hits, section.name, self._asserted)
+        return mentions
+
+    def link_many(self, texts: Iterable[str]) -> list[list[Mention]]:
+        """Link many texts."""
+        return [self(text) for text in texts]
+
+
+def _main_type(types: Sequence[str]) -> set[str]:
+    return set(types[:1])
+
+
+def _entries(graph: KnowledgeGraph, types: Collection[str] | None, asserted: dict[str, bool]) -> dict[str, _Entry]:
+    """Normalised surface -> its meaning; a surface of the graph comes before a variant, a name before a synonym."""
+    wanted = None if types is None else set(types)
+    concepts = [c for c in graph.concepts if wanted is None or wanted & set(c.semantic_types)]
+    exact: dict[str, list[tuple[int, str, bool]]] = {}
+    inflected: dict[str, list[tuple[int, str, bool]]] = {}
+    for concept in concepts:
+        for rank, surface in enumerate(concept.surfaces):
+            capitals = _needs_capitals(surface)
+            for n, form in enumerate(variants(surface)):
+                place = inflected if n else exact
+                row = (min(rank, 1) + (0 if asserted[concept.id] else 2), concept.id, capitals)
+                place.setdefault(form, []).append(row)
+    entries: dict[str, _Entry] = {}
+    for score, forms in ((_EXACT, exact), (_VARIANT, inflected)):
+        for form, rows in forms.items():
+            if form not in entries:
+                _, concept_id, capitals = min(rows, key=lambda row: row[0])
+                shared = score / len({row[1] for row in rows})
+                entries[form] = _Entry(concept_id, shared, asserted[concept_id], capitals)
+    return entries
+
+
+def _needs_capitals(surface: str) -> bool:
+    return surface.isupper() and surface.isalpha() and (len(surface) <= 2 or surface.lower() in _ALSO_WORDS)
+
+
+def _in_capitals(text: str, hit: tuple[int, int, _Entry], *, capitals: bool) -> bool:
+    surface = text[hit[0] : hit[1]]
+    return surface.rstrip("s").isupper() and not (capitals and surface.lower() in _ALSO_WORDS)
+
+
+def _between(hits: Sequence[tuple[int, int, Any]], at: list[int], group: int, start: int, end: int) -> list[Any]:
+    """The hits of a sentence; `at` remembers how far each group is read."""
+    first = at[group]
+    while first < len(hits) and hits[first][0] < start:
+        first += 1
+    last = first
+    while last < len(hits) and hits[last][1] <= end:
+        last += 1
+    at[group] = last
+    return list(hits[first:last])
+
+
+def _sentence(
+    text: str, span: Span, hits: list[list[tuple[int, int, Any]]], section: str, asserted: dict[str, bool]
+) -> Iterator[Mention]:
+    concepts, words, subjects, predicates = hits
+    if not words and not predicates:
+        found = [_Found(e.concept, (s, t), (s, t), e.score, e.asserted) for s, t, e in concepts]
+        clauses = None
+    else:
+        predicates = _true_predicates(predicates, words, concepts)
+        inside = [(s, t) for s, t, _ in concepts] + [(s, t) for s, t, _ in subjects]
+        inside += [(s, t) for s, t, _ in predicates]
+        clauses = Clauses(text, *span, words, inside, [(s, t) for s, t, _ in predicates] if subjects else ())
+        found = _merge(concepts, find_statements(clauses, subjects, predicates) if subjects else [], asserted)
+    items = [f.anchor for f in found if f.asserted]
+    if clauses is None:
+        clauses = Clauses(text, *span, (), (), ())
+    rulings = iter(clauses.rule(items))
+    for f in found:
+        yield _mention(text, f, next(rulings) if f.asserted else None, section)
+
+
+def _true_predicates(
+    predicates: list[tuple[int, int, Any]],
+    words: Sequence[tuple[int, int, Word]],
+    concepts: Sequence[tuple[int, int, Any]],
+) -> list[tuple[int, int, Any]]:
+    """Leave out what is part of a longer phrase ("clear of") or stands before a finding ("increased opacities")."""
+    longer = [(s, e) for s, e, w in words if w.triggers or w.hides]
+    heads = {s for s, _, _ in concepts}
+    return [
+        p for p in predicates
+        if p[1] + 1 not in heads and not any(s <= p[0] and p[1] <= e and (s, e) != p[:2] for s, e in longer)
+    ]  # fmt: skip
+
+
+def _merge(
+    concepts: Sequence[tuple[int, int, _Entry]], statements: Sequence[Statement], asserted: dict[str, bool]
+) -> list[_Found]:
+    """Concepts of the dictionary and of statements together, without doubles, in order of their anchors."""
+    found = []
+    for st in statements:
+        together = st.says is Assertion.PRESENT and abs(st.predicate[0] - st.subject[1]) < 40
+        span = st.span if together else st.subject
+        found.append(_Found(st.concept, span, st.predicate, _EXACT, asserted[st.concept], st))
+    spans = [(f.concept, f.span, f.statement.span if f.statement else f.span) for f in found]
+    for start, end, e in concepts:
+        if not any(
+            (s <= start and end <= t) or (c == e.concept and start < w and v < end) for c, (s, t), (v, w) in spans
+        ):
+            found.append(_Found(e.concept, (start, end), (start, end), e.score, e.asserted))
+    return sorted(found, key=lambda f: (f.anchor, f.span, f.concept))
+
+
+def _mention(text: str, found: _Found, ruling: Ruling | None, section: str) -> Mention:
+    assertion = ruling.assertion if ruling else Assertion.PRESENT
+    trigger = ruling.trigger if ruling else None
+    statement = found.statement
+    if statement is not None and statement.says is not Assertion.PRESENT:
+        if assertion is Assertion.PRESENT:
+            assertion, trigger = statement.says, statement.predicate
+        elif statement.says is Assertion.ABSENT:
+            assertion = _OPPOSITE.get(assertion, assertion)
+    start, end = found.span
+    said = (text[slice(*trigger)], *trigger) if trigger else (None, None, None)
+    return Mention(found.concept, text[start:end], start, end, assertion, *said, section, found.score)
