@@ -112,6 +112,8 @@ def _ends_sentence(text: str, begin: int, match: re.Match[str], end: int) -> boo
             return True
         tail = text[max(begin, match.start() - 12) : match.start()]
         return not (_GOES_ON.match(text, after) or _OPEN_END.search(tail))
+    if match[0] == "?" and (begin == match.start() or text[match.start() - 1].isspace()):
+        return False  # "? pneumonia" is a doubt, not the end of a question
     return match[0] != "." or not _ABBREVIATION.search(text[max(begin, match.start() - 8) : match.end()])
 
 

@@ -29,6 +29,8 @@ __all__ = ["Clauses", "Rule", "Ruling", "Rules", "Word", "read_rules"]
 Separator: TypeAlias = Literal["", "comma", "and", "or", "end"]
 Hit: TypeAlias = "tuple[int, int, Word]"
 Span: TypeAlias = tuple[int, int]
+#: what a trigger says of an item: absent or uncertain, where the trigger looks, its span
+_Said: TypeAlias = tuple[str, str, Span]
 
 _MARKS = re.compile(r"[,;?()]|\s[-\u2013\u2014]{1,2}\s")
 _STRENGTH = {"": 0, "comma": 1, "and": 2, "or": 3, "end": 4}
@@ -58,6 +60,7 @@ class Word:
     ends: bool = False
     separator: Separator = ""
     verb: bool = False
+    exists: bool = False
     affirms: bool = False
 
     @property
@@ -112,7 +115,7 @@ def read_rules(path: PathLike | None = None) -> Rules:
     _add(words, data["ends"], {"ends": True})
     for name, phrases in data["separators"].items():
         _add(words, phrases, {"separator": name})
-    _add(words, data["existential"], {"hides": True})
+    _add(words, data["existential"], {"hides": True, "exists": True})
     _add(words, data["verbs"], {"verb": True})
     _add(words, data["affirming"], {"affirms": True})
     return Rules(tuple(rules), words, frozenset(data["unasserted_types"]))
@@ -152,13 +155,14 @@ def _add(words: dict[str, Word], phrases: Sequence[str], part: dict[str, Any]) -
 class _Part:
     """A stretch of a sentence between two separators."""
 
-    __slots__ = ("affirms", "end", "items", "separator", "start", "verb")
+    __slots__ = ("affirms", "end", "exists", "items", "separator", "start", "verb")
 
     def __init__(self, start: int, separator: Separator) -> None:
         self.start = start
         self.end = start
         self.separator = separator
         self.verb = False
+        self.exists = False
         self.affirms = False
         self.items: list[int] = []
 
@@ -187,6 +191,9 @@ class Clauses:
         self._starts = [p.start for p in self.parts]
         for at in self._verbs:
             self.part_at(at).verb = True
+        for at, _, word in words:
+            if word.exists:
+                self.part_at(at).exists = True
 
     def _cut(self, words: Sequence[Hit], inside: Sequence[Span]) -> list[_Part]:
         marks = [(s, e, self.text[s]) for s, e in self._marks if self.text[s] != "?"]
@@ -234,7 +241,7 @@ class Clauses:
         while number > 0 and self.parts[number].separator in ("comma", "and", "or"):
             part, before = self.parts[number], self.parts[number - 1]
             closed = closed or part.separator != "comma"
-            if before.verb or not (closed or commas):
+            if before.verb or before.exists or not (closed or commas):
                 break
             reach, number = before.start, number - 1
         return [i for i, (start, end) in enumerate(items) if start >= reach and end <= position]
@@ -249,38 +256,36 @@ class Clauses:
             return self._differential(items, [PRESENT] * len(items))
         for number, (start, _) in enumerate(items):
             self.part_at(start).items.append(number)
-        said: list[list[tuple[str, str, Span, bool]]] = [[] for _ in items]
+        said: list[list[_Said]] = [[] for _ in items]
         for number, hit in enumerate(self._triggers):
             self._apply(number, hit, items, said)
         self._question_marks(items, said)
         return self._differential(items, [_decide(s) for s in said])
 
-    def _apply(
-        self, number: int, hit: Hit, items: Sequence[Span], said: list[list[tuple[str, str, Span, bool]]]
-    ) -> None:
+    def _apply(self, number: int, hit: Hit, items: Sequence[Span], said: list[list[_Said]]) -> None:
         start, end, word = hit
         span = (start, end)
         ahead = self._ahead(number, items) if word.forward or word.around else []
         if word.forward is not None and ahead:
             for k, item in enumerate(ahead):
                 says = "absent" if word.forward.first and k else word.forward.says
-                said[item].append((says, "forward", span, word.forward.through))
+                said[item].append((says, "forward", span))
         elif word.backward is not None or (word.forward is not None and self._after_colon(start)):
             rule = word.backward or word.forward
             assert rule is not None
             for item in self.behind(items, start):
-                said[item].append((rule.says, "backward", span, False))
+                said[item].append((rule.says, "backward", span))
         if word.around is not None:
             before = [i for i, (_, e) in enumerate(items) if e <= start and i < (ahead[0] if ahead else len(items))]
             for item in before[-1:] + ahead:
-                said[item].append((word.around.says, "around", span, False))
+                said[item].append((word.around.says, "around", span))
 
     def _ahead(self, number: int, items: Sequence[Span]) -> list[int]:
         """Items that a forward trigger reaches."""
         start, end, word = self._triggers[number]
         stop = self._superseded(number, items)
         at = self.index_at(start)
-        reached = [i for i in self.parts[at].items if items[i][0] >= end and items[i][0] < stop]
+        reached = [i for i in self.parts[at].items if items[i][0] > start and items[i][1] > end and items[i][0] < stop]
         doubtful = word.forward is None or word.forward.says == "uncertain"
         closed = False
         for index in range(at + 1, len(self.parts)):
@@ -331,14 +336,14 @@ class Clauses:
         """Whether an answer stands behind a colon: "Pneumothorax: no"."""
         return self.text[self.start : position].rstrip()[-1:] == ":"
 
-    def _question_marks(self, items: Sequence[Span], said: list[list[tuple[str, str, Span, bool]]]) -> None:
+    def _question_marks(self, items: Sequence[Span], said: list[list[_Said]]) -> None:
         for start, end in self._marks:
             if self.text[start] != "?":
                 continue
             after = [i for i, (s, _) in enumerate(items) if s >= end and not self.text[end:s].strip(" ")]
             before = [i for i, (_, e) in enumerate(items) if e <= start and not self.text[e:start].strip(" )")]
             for item in after or before:
-                said[item].append(("uncertain", "around", (start, end), False))
+                said[item].append(("uncertain", "around", (start, end)))
 
     def _differential(self, items: Sequence[Span], rulings: list[Ruling]) -> list[Ruling]:
         """Two findings joined by "or" that nothing denies are alternatives: both are uncertain."""
@@ -360,7 +365,7 @@ def _may_have_marks(text: str, start: int, end: int) -> bool:
     return any(text.find(mark, start, end) >= 0 for mark in (",", ";", "?", "(", " -", " \u2013", " \u2014"))
 
 
-def _decide(said: list[tuple[str, str, Span, bool]]) -> Ruling:
+def _decide(said: list[_Said]) -> Ruling:
     """Weigh what triggers say of one item: a denial outweighs doubt, unless the doubt comes first and covers it."""
     denials = [s for s in said if s[0] == "absent"]
     doubts = [s for s in said if s[0] == "uncertain"]

@@ -214,11 +214,12 @@ def _true_predicates(
 ) -> list[tuple[int, int, Any]]:
     """Leave out what is part of a longer phrase ("clear of") or stands before a finding ("increased opacities")."""
     longer = [(s, e) for s, e, w in words if w.triggers or w.hides]
-    heads = {s for s, _, _ in concepts}
-    return [
-        p for p in predicates
-        if p[1] + 1 not in heads and not any(s <= p[0] and p[1] <= e and (s, e) != p[:2] for s, e in longer)
-    ]  # fmt: skip
+    heads = {s for s, _, e in concepts if e.asserted}
+    return [p for p in predicates if p[1] + 1 not in heads and not any(_is_part(p[0], p[1], s, e) for s, e in longer)]
+
+
+def _is_part(start: int, end: int, whole_start: int, whole_end: int) -> bool:
+    return whole_start <= start and end <= whole_end and (start, end) != (whole_start, whole_end)
 
 
 def _merge(
@@ -230,13 +231,19 @@ def _merge(
         together = st.says is Assertion.PRESENT and abs(st.predicate[0] - st.subject[1]) < 40
         span = st.span if together else st.subject
         found.append(_Found(st.concept, span, st.predicate, _EXACT, asserted[st.concept], st))
-    spans = [(f.concept, f.span, f.statement.span if f.statement else f.span) for f in found]
+    said = list(found)
     for start, end, e in concepts:
-        if not any(
-            (s <= start and end <= t) or (c == e.concept and start < w and v < end) for c, (s, t), (v, w) in spans
-        ):
+        if not any(_covers(f, start, end, e.concept) for f in said):
             found.append(_Found(e.concept, (start, end), (start, end), e.score, e.asserted))
     return sorted(found, key=lambda f: (f.anchor, f.span, f.concept))
+
+
+def _covers(found: _Found, start: int, end: int, concept: str) -> bool:
+    """Whether a statement makes a surface needless: it lies in the statement's span, or means the same there."""
+    if found.span[0] <= start and end <= found.span[1]:
+        return True
+    whole = found.statement.span if found.statement else found.span
+    return found.concept == concept and start < whole[1] and whole[0] < end
 
 
 def _mention(text: str, found: _Found, ruling: Ruling | None, section: str) -> Mention:
@@ -249,5 +256,6 @@ def _mention(text: str, found: _Found, ruling: Ruling | None, section: str) -> M
         elif statement.says is Assertion.ABSENT:
             assertion = _OPPOSITE.get(assertion, assertion)
     start, end = found.span
-    said = (text[slice(*trigger)], *trigger) if trigger else (None, None, None)
-    return Mention(found.concept, text[start:end], start, end, assertion, *said, section, found.score)
+    first, last = trigger or (None, None)
+    said = text[first:last] if trigger else None
+    return Mention(found.concept, text[start:end], start, end, assertion, said, first, last, section, found.score)
