@@ -141,7 +141,8 @@ class Scene:
     Attributes:
         x, y: patient coordinates; u: distance from the midline; left: True on the patient's left.
         cage: inside the chest wall and above the diaphragm; heart, middle: soft tissue between the lungs.
-        lung: air of both lungs in [0, 1]; fluid: share of that air replaced; tissue: factor on lung texture.
+        lung: air of both lungs in [0, 1]; fluid: share of that air replaced; tissue: factor on lung texture;
+        texture: thickness added to lung that still holds air and touches the wall.
         extra: thickness added (or taken) on top; bone: thickness of bone.
         plain: the anatomy before findings; anatomy: with the findings that change shape.
     """
@@ -163,6 +164,7 @@ class Scene:
         self.lung = self.cage * (1 - self.middle)
         self.fluid = np.zeros_like(self.x)
         self.tissue = np.ones_like(self.x)
+        self.texture = np.zeros_like(self.x)
         self.extra = np.zeros_like(self.x)
         self.bone = np.zeros_like(self.x)
 
@@ -211,9 +213,14 @@ class Scene:
         flare = np.float32(0.035) * np.clip((np.float32(0.22) - self.y) / 0.12, -0.3, 1) ** 2
         band = np.float32(a.pedicle) + flare + np.float32(0.03) * np.clip((self.y - 0.42) / 0.2, 0, 1)
         pedicle = step(band - np.abs(x + np.float32(a.twist)), self.edge * 1.5)
-        knob = step(1 - ellipse(x, self.y, (0.042 + 0.55 * (a.knob - 0.04), 0.315), (a.knob, a.knob * 1.05)), 0.25)
-        trunk = step(1 - ellipse(x, self.y, (0.062, 0.405), (0.032, 0.04)), 0.4)
-        middle = np.maximum(np.maximum(heart, pedicle), np.maximum(knob, trunk))
+        knob = 1 - ellipse(x, self.y, (0.03 + 0.6 * (a.knob - 0.04), 0.315), (a.knob + 0.006, 1.25 * a.knob))
+        trunk = 1 - ellipse(x, self.y, (0.036, 0.415), (0.05, 0.085))
+        bumps = step(np.maximum(knob, trunk), 0.22)
+        # The waist between trunk and heart is a slope, not a notch.
+        run = (self.y - np.float32(0.40)) / np.float32(level - 0.43)
+        waist = step(np.float32(0.055) + np.float32(0.5 * width - 0.055) * run - x, 0.02) * step(x, 0.02)
+        waist = waist * step(run, 0.1) * step(1 - run, 0.1)
+        middle = np.maximum(np.maximum(heart, pedicle), np.maximum(bumps, waist))
         if a.tortuous:
             rise = step(1 - ellipse(x, self.y, (-0.045, 0.40), (0.045 + 0.03 * a.tortuous, 0.11)), 0.25)
             way = np.float32(0.03 + 0.045 * a.tortuous) * np.sin((self.y - 0.3) * np.float32(6.5))
@@ -305,15 +312,12 @@ class Scene:
         dy = self.y - np.float32(0.44)
         far = np.sqrt(du * du + dy * dy)
         angle = np.arctan2(dy, du + np.float32(0.02)) / np.float32(np.pi) * 0.5 + 0.5
-        table = rng.standard_normal((2, 7, 46), dtype=np.float32)
-        fine = rng.standard_normal((2, 9, 120), dtype=np.float32)
-        side = self.left.astype(np.intp)
-        wide = _sample(table, side, far * 8, angle * 44)
-        thin = _sample(fine, side, far * 10, angle * 118)
-        lines = np.maximum(1 - np.abs(wide) * 2.6, 0) + 0.55 * np.maximum(1 - np.abs(thin) * 2.2, 0)
+        wide = _sample(rng, self.left, far * 8, angle * 44, (8, 46))
+        thin = _sample(rng, self.left, far * 10, angle * 118, (10, 120))
+        lines = np.maximum(1 - np.abs(wide) * 2.4, 0) + 0.6 * np.maximum(1 - np.abs(thin) * 2.0, 0)
         fade = np.clip(np.float32(1.12) - far * np.float32(3.0), 0, 1)
         hila = np.maximum(1 - ((du - 0.012) / 0.045) ** 2 - ((dy - 0.005) / 0.075) ** 2, 0) * np.float32(a.hilum)
-        return lines * fade * np.float32(0.42) + hila * np.float32(1.5)
+        return lines * fade * np.float32(0.62) + hila * np.float32(1.5)
 
 
 def fracture_site(spec: FindingSpec) -> tuple[int, float, float]:
@@ -323,15 +327,17 @@ def fracture_site(spec: FindingSpec) -> tuple[int, float, float]:
     return int(rng.integers(3, 6)), float(rng.uniform(0.66, 0.86)), jump * (1 if rng.random() < 0.5 else -1)
 
 
-def _sample(table: Field, side: np.ndarray, row: Field, col: Field) -> Field:
-    """Bilinear look-up in one of two tables."""
-    _, rows, cols = table.shape
-    row, col = np.clip(row, 0, rows - 1.001), np.clip(col, 0, cols - 1.001)
-    r0, c0 = row.astype(np.intp), col.astype(np.intp)
-    fr, fc = row - r0, col - c0
-    top = table[side, r0, c0] * (1 - fc) + table[side, r0, c0 + 1] * fc
-    low = table[side, r0 + 1, c0] * (1 - fc) + table[side, r0 + 1, c0 + 1] * fc
-    return (top * (1 - fr) + low * fr).astype(np.float32)
+def _sample(rng: np.random.Generator, left: np.ndarray, row: Field, col: Field, shape: tuple[int, int]) -> Field:
+    """Bilinear look-up in random tables, one for each side of the body."""
+    rows, cols = shape
+    table = rng.standard_normal(2 * rows * cols, dtype=np.float32)
+    row, col = np.clip(row, 0, np.float32(rows - 1.01)), np.clip(col, 0, np.float32(cols - 1.01))
+    r0, c0 = row.astype(np.int32), col.astype(np.int32)
+    row, col = row - r0, col - c0
+    at = (left * np.int32(rows) + r0) * np.int32(cols) + c0
+    top = table.take(at) * (1 - col) + table.take(at + 1) * col
+    low = table.take(at + cols) * (1 - col) + table.take(at + cols + 1) * col
+    return np.asarray(top * (1 - row) + low * row, np.float32)
 
 
 def _turned(a: Anatomy, size: int) -> tuple[Field, Field]:

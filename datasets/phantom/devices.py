@@ -47,22 +47,12 @@ def central_venous_catheter(scene: Scene, spec: FindingSpec, rng: np.random.Gene
     """A thin line from the neck or below the collar bone into the great vein on the right of the midline."""
     sign = spec.signs[0]
     tip = (0.452, float(rng.uniform(0.40, 0.48)))
+    near, across = (0.455, 0.46) if sign < 0 else (0.51, 0.53)
     if rng.random() < 0.6:
-        points = [
-            (0.5 + sign * 0.085, 0.0),
-            (0.5 + sign * 0.07, 0.13),
-            (0.455 if sign < 0 else 0.51, 0.25),
-            (0.452, 0.33),
-            tip,
-        ]
+        start = [(0.5 + sign * 0.085, 0.0), (0.5 + sign * 0.07, 0.13), (near, 0.25)]
     else:
-        points = [
-            (0.5 + sign * 0.34, 0.27),
-            (0.5 + sign * 0.17, 0.195),
-            (0.46 if sign < 0 else 0.53, 0.235),
-            (0.452, 0.33),
-            tip,
-        ]
+        start = [(0.5 + sign * 0.34, 0.27), (0.5 + sign * 0.17, 0.195), (across, 0.235)]
+    points = [*start, (0.452, 0.33), tip]
     alpha = polyline(scene.x, scene.y, _curve(points), max(0.0055, scene.line))
     scene.extra += alpha * np.float32(0.85)
     return alpha

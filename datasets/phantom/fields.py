@@ -47,10 +47,11 @@ def ellipse(x: Field, y: Field, centre: tuple[float, float], radii: tuple[float,
 def polyline(x: Field, y: Field, points: NDArray, width: float) -> Field:
     """A stroke along (N, 2) points."""
     out = np.zeros_like(x)
+    spans = y.max(axis=1), y.min(axis=1), x.max(axis=0), x.min(axis=0)
     for (x0, y0), (x1, y1) in zip(points[:-1].tolist(), points[1:].tolist()):
         dx, dy = x1 - x0, y1 - y0
         # Only the band of rows and columns near the segment is touched: long thin lines stay cheap.
-        near = _window(x, y, (min(x0, x1) - width, max(x0, x1) + width), (min(y0, y1) - width, max(y0, y1) + width))
+        near = _window(spans, (min(x0, x1) - width, max(x0, x1) + width), (min(y0, y1) - width, max(y0, y1) + width))
         if near is None:
             continue
         px, py = x[near] - np.float32(x0), y[near] - np.float32(y0)
@@ -60,10 +61,12 @@ def polyline(x: Field, y: Field, points: NDArray, width: float) -> Field:
     return out
 
 
-def _window(x: Field, y: Field, xs: tuple[float, float], ys: tuple[float, float]) -> tuple[slice, slice] | None:
-    """Rows and columns that may hold the box, for a grid that is turned by a few degrees."""
-    rows = np.flatnonzero((y.max(axis=1) >= ys[0]) & (y.min(axis=1) <= ys[1]))
-    cols = np.flatnonzero((x.max(axis=0) >= xs[0]) & (x.min(axis=0) <= xs[1]))
+def _window(
+    spans: tuple[Field, Field, Field, Field], xs: tuple[float, float], ys: tuple[float, float]
+) -> tuple[slice, slice] | None:
+    """Rows and columns that may hold the box, from the highest and lowest y of each row and x of each column."""
+    rows = np.flatnonzero((spans[0] >= ys[0]) & (spans[1] <= ys[1]))
+    cols = np.flatnonzero((spans[2] >= xs[0]) & (spans[3] <= xs[1]))
     if not len(rows) or not len(cols):
         return None
     return slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
@@ -82,7 +85,7 @@ def _weights(size: int, cells: int) -> Field:
 
 
 def noise(rng: np.random.Generator, size: int, cells: int, *, cells_x: int | None = None) -> Field:
-    """Smooth Gaussian noise (unit variance at the nodes) on a lattice of cells, drawn at any size: same seed, same look."""
+    """Smooth Gaussian noise on a lattice of cells (unit variance at its nodes); the same look at any size."""
     lattice = rng.standard_normal((cells, cells_x or cells), dtype=np.float32)
     return _weights(size, cells) @ lattice @ _weights(size, cells_x or cells).T
 
@@ -98,3 +101,11 @@ def dots(x: Field, y: Field, rng: np.random.Generator, cell: float, radius: floa
     dx, dy = gx - ix - np.float32(0.5) - jx * room, gy - iy - np.float32(0.5) - jy * room
     reach = np.float32(radius / cell) * (np.float32(0.8) + np.float32(0.4) * js)
     return np.maximum(1 - (dx * dx + dy * dy) / (reach * reach), 0)
+
+
+def lobes(angle: Field, rng: np.random.Generator, amounts: dict[int, float]) -> Field:
+    """An uneven outline: waves around a circle, {waves: amount}, each with its own turn and strength."""
+    out = np.zeros_like(angle)
+    for waves, amount in amounts.items():
+        out += np.float32(amount * rng.uniform(0.5, 1.2)) * np.sin(angle * waves + np.float32(rng.uniform(0, 6.3)))
+    return out

@@ -1,4 +1,4 @@
-"""Painters of pleura, diaphragm, hila, bone and chest wall. Each adds to the scene and returns where, zero elsewhere."""
+"""Painters of pleura, diaphragm, hila, bone and chest wall; each adds to the scene and returns where."""
 
 import numpy as np
 
@@ -27,10 +27,10 @@ def pleural_effusion(scene: Scene, spec: FindingSpec, rng: np.random.Generator) 
             climb = np.clip((scene.u - 0.16) / np.float32(scene.plain.half_width - 0.16), 0, 1.1) ** 3
             level = np.float32(floor - height + 0.02) - climb * np.float32(0.085 + 0.12 * height)
             alpha = step(scene.y - level, 0.022) * np.float32(0.97 - 0.3 * (1 - spec.contrast))
-        alpha = alpha * scene.on(sign) * scene.lung
+        alpha = alpha * scene.on(sign)
         _fill(scene, alpha)
         total = np.maximum(total, alpha)
-    return total
+    return total * scene.lung
 
 
 def _air_shell(scene: Scene, sign: int, depth: float) -> tuple[Field, Field]:
@@ -58,9 +58,9 @@ def pneumothorax(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> F
     _free_air(scene, air, line, spec.contrast)
     alpha = np.maximum(air, line)
     if spec.severity == 3:
-        lung = (1 - air) * scene.on(spec.signs[0]) * scene.lung * np.float32(0.16)
+        lung = (1 - air) * scene.on(spec.signs[0]) * np.float32(0.16)
         _fill(scene, lung)
-        alpha = np.maximum(alpha, lung)
+        alpha = np.maximum(alpha, lung * scene.lung)
     return alpha
 
 
@@ -70,9 +70,10 @@ def hydropneumothorax(scene: Scene, spec: FindingSpec, rng: np.random.Generator)
     air, line = _air_shell(scene, sign, (0.32, 0.40, 0.50)[spec.severity - 1])
     level = np.float32(0.66 - 0.05 * spec.severity + float(rng.uniform(-0.02, 0.02)))
     side = scene.on(sign) * scene.lung
-    fluid = step(scene.y - level, 0.008) * side
+    below = step(scene.y - level, 0.008)
+    fluid = below * side
     _free_air(scene, air * (1 - fluid), line * (1 - fluid), 0.5 + 0.5 * spec.contrast)
-    _fill(scene, fluid * np.float32(0.96 - 0.25 * (1 - spec.contrast)))
+    _fill(scene, below * scene.on(sign) * np.float32(0.96 - 0.25 * (1 - spec.contrast)))
     return np.maximum(np.maximum(air, line), fluid)
 
 
@@ -85,12 +86,11 @@ def pleural_thickening(scene: Scene, spec: FindingSpec, rng: np.random.Generator
     total = np.zeros_like(scene.x)
     chalk = rng.random() < 0.4
     for sign in spec.signs:
-        alpha = step(rim - np.float32(1 - depth) + wave, 0.03) * ends * scene.on(sign) * scene.lung
-        alpha = alpha * step(scene.u - 0.24, 0.05)
+        alpha = step(rim - np.float32(1 - depth) + wave, 0.03) * ends * scene.on(sign) * step(scene.u - 0.24, 0.05)
         _fill(scene, alpha * np.float32(0.75 * spec.contrast))
         if chalk:
-            scene.extra += stroke(rim - np.float32(0.965), 0.02) * alpha * np.float32(0.8)
-        total = np.maximum(total, alpha)
+            scene.extra += stroke(rim - np.float32(0.965), 0.02) * alpha * scene.lung * np.float32(0.8)
+        total = np.maximum(total, alpha * scene.lung)
     return total
 
 
@@ -119,15 +119,18 @@ def hiatal_hernia(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> 
     if scene.case.view != "AP supine":
         gas = gas * step(np.float32(centre[1] + 0.15 * radius) - scene.y, 0.01)
     wall = stroke(r - 0.94, 0.13)
-    scene.extra += pouch * np.float32(0.25) + wall * np.float32(0.45 * spec.contrast)
-    scene.extra -= gas * np.float32(0.65 + 0.55 * spec.contrast)
+    scene.extra += pouch * np.float32(0.2) + wall * np.float32(0.22 * spec.contrast)
+    scene.extra -= gas * np.float32(0.6 + 0.55 * spec.contrast)
     return np.maximum(pouch, wall)
 
 
 def subcutaneous_emphysema(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:
     """Black streaks in the soft tissue of flank, axilla and neck."""
-    streaks = np.maximum(1 - np.abs(noise(rng, scene.size, 30, cells_x=38)) / np.float32(0.55), 0)
-    bubbles = np.maximum(noise(rng, scene.size, 30) - 0.3, 0)
+    warp = noise(rng, scene.size, 9) * np.float32(1.6) + noise(rng, scene.size, 22) * np.float32(0.7)
+    fibres = np.sin(scene.u * 95 - scene.y * 42 + warp * np.float32(2.2))
+    patches = np.clip(0.55 + noise(rng, scene.size, 11) * 0.6, 0, 1)
+    streaks = np.maximum(fibres, 0) * patches
+    bubbles = np.maximum(noise(rng, scene.size, 36) - 0.9, 0)
     outer = step(scene.rim(plain=True) - 1.05, 0.03) * step(0.80 - scene.y, 0.05) * step(scene.y - 0.03, 0.03)
     reach = step(scene.u - 0.05, 0.03) * (1 - scene.cage)
     total = np.zeros_like(scene.x)

@@ -4,7 +4,7 @@ import numpy as np
 
 from kvlp.datasets.phantom.anatomy import Scene
 from kvlp.datasets.phantom.cases import FindingSpec
-from kvlp.datasets.phantom.fields import Field, dots, ellipse, noise, polyline, step, stroke
+from kvlp.datasets.phantom.fields import Field, dots, ellipse, lobes, noise, polyline, step, stroke
 
 _ZONE_Y = {"upper": (0.25, 0.34), "mid": (0.43, 0.51), "lower": (0.58, 0.65)}
 
@@ -34,7 +34,7 @@ def consolidation(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> 
     centre = spot(scene, spec, rng, size * 0.75)
     r = ellipse(scene.x, scene.y, centre, (size, size * float(rng.uniform(0.8, 1.1))), float(rng.uniform(-0.5, 0.5)))
     cloud = step(1 - r + _wobble(scene, rng, 22, 0.22) + _wobble(scene, rng, 48, 0.1), 0.75)
-    cloud = cloud * np.maximum(1.5 - r, 0).clip(0, 1) * scene.lung
+    cloud = cloud * np.clip(1.5 - r, 0, 1)
     hilum = np.array([0.5 + spec.signs[0] * 0.08, 0.45])
     ends = np.array(centre) + rng.uniform(-0.7, 0.7, (4, 2)) * size
     air = np.zeros_like(cloud)
@@ -44,7 +44,7 @@ def consolidation(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> 
         air = np.maximum(air, polyline(scene.x, scene.y, np.array([start, middle, end]), scene.line * 1.2))
     alpha = cloud * np.float32(0.75 * spec.contrast) * (1 - 0.5 * air)
     _fill(scene, alpha)
-    return cloud
+    return cloud * scene.lung
 
 
 def atelectasis(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:
@@ -55,10 +55,10 @@ def atelectasis(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Fi
             alpha = _plates(scene, sign, rng) * scene.lung
             scene.extra += alpha * np.float32(0.62 * spec.contrast)
         else:
-            alpha = _wedge(scene, sign, spec.severity, rng) * scene.lung
-            _fill(scene, alpha * np.float32(0.85 * spec.contrast))
+            alpha = _wedge(scene, sign, spec.severity, rng)
+            _fill(scene, alpha * np.float32(0.9 * (0.3 + 0.7 * spec.contrast)))
         total = np.maximum(total, alpha)
-    return total
+    return total * scene.lung
 
 
 def _plates(scene: Scene, sign: int, rng: np.random.Generator) -> Field:
@@ -90,11 +90,11 @@ def pulmonary_edema(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -
     r = ellipse(scene.u, scene.y, (0.135, 0.49), (0.15 + 0.02 * spec.severity, 0.25))
     cloud = np.clip(1.35 - r, 0, 1) ** 2
     cloud = cloud * np.clip(0.8 + _wobble(scene, rng, 18, 0.28) + _wobble(scene, rng, 40, 0.16), 0, 1.3)
-    _fill(scene, np.clip(cloud * np.float32(grade), 0, 0.9) * scene.lung)
+    _fill(scene, np.clip(cloud * np.float32(grade), 0, 0.9))
     rows = stroke((scene.y * 28 + noise(rng, scene.size, 8) * 0.15) % 1 - 0.5, 0.22)
     edge = step(scene.rim(plain=True) - 0.80, 0.1) * step(0.97 - scene.rim(plain=True), 0.04)
     lines = rows * edge * step(scene.y - 0.56, 0.08) * scene.lung
-    scene.extra += lines * np.float32(0.22 * spec.contrast)
+    scene.texture += lines * np.float32(0.22 * spec.contrast)
     return np.maximum(cloud, lines) * scene.lung
 
 
@@ -112,8 +112,7 @@ def lung_mass(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Fiel
     centre = spot(scene, spec, rng, radius)
     r = ellipse(scene.x, scene.y, centre, (radius, radius * float(rng.uniform(0.85, 1.05))))
     angle = np.arctan2(scene.y - np.float32(centre[1]), scene.x - np.float32(centre[0]))
-    turn, lobes = float(rng.uniform(0, 6)), int(rng.integers(4, 7))
-    r = r + np.float32(0.07) * np.sin(angle * lobes + turn) + np.float32(0.03) * np.sin(angle * 17 + turn)
+    r = r + lobes(angle, rng, {2: 0.05, 3: 0.07, 5: 0.05, 8: 0.03, 13: 0.025, 19: 0.02})
     alpha = step(1 - r, 0.22) * scene.lung
     scene.extra += alpha * np.float32(0.95 * spec.contrast)
     return alpha
@@ -121,13 +120,13 @@ def lung_mass(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Fiel
 
 def interstitial_opacities(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:
     """A net of fine lines in both lungs, densest at the bases and the rim."""
-    net = np.zeros_like(scene.x)
-    for cells, width in ((34, 0.30), (46, 0.26)):
-        net = np.maximum(net, np.maximum(1 - np.abs(noise(rng, scene.size, cells)) / np.float32(width), 0))
+    coarse = noise(rng, scene.size, 31) + noise(rng, scene.size, 44)
+    fine = noise(rng, scene.size, 39) + noise(rng, scene.size, 57)
+    net = np.maximum(1 - np.minimum(np.abs(coarse), np.abs(fine)) / np.float32(0.42), 0)
     top = (0.52, 0.44, 0.34)[spec.severity - 1]
     where = np.clip((scene.y - np.float32(top)) * 6, 0, 1) * np.clip(0.35 + scene.rim(plain=True) * 0.75, 0, 1)
     alpha = net * where * scene.lung
-    scene.extra += alpha * np.float32((0.36 + 0.07 * spec.severity) * spec.contrast)
+    scene.texture += alpha * np.float32((0.36 + 0.07 * spec.severity) * spec.contrast)
     return alpha
 
 
@@ -136,11 +135,12 @@ def _ring(
 ) -> tuple[Field, Field]:
     """(wall, hollow) of a ring shadow, a little irregular."""
     angle = np.arctan2(scene.y - np.float32(centre[1]), scene.x - np.float32(centre[0]))
-    wave = np.float32(0.05) * np.sin(angle * int(rng.integers(3, 6)) + float(rng.uniform(0, 6)))
-    r = ellipse(scene.x, scene.y, centre, (radius, radius * float(rng.uniform(0.88, 1.0)))) + wave
+    r = ellipse(scene.x, scene.y, centre, (radius, radius * float(rng.uniform(0.88, 1.0))))
+    inner = r + lobes(angle, rng, {2: 0.04, 3: 0.04, 5: 0.03})
+    r = r + lobes(angle, rng, {2: 0.03, 3: 0.03, 7: 0.015})
     outer = step(1 - r, max(0.12, scene.line * 1.2 / radius))
-    hollow = step(np.float32(1 - wall / radius) - r, max(0.12, scene.line * 1.2 / radius))
-    return outer - hollow, hollow
+    hollow = step(np.float32(1 - wall / radius) - inner, max(0.12, scene.line * 1.2 / radius))
+    return np.maximum(outer - hollow, 0), hollow
 
 
 def lung_cavity(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:
@@ -170,7 +170,7 @@ def miliary_pattern(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -
         dots(scene.x, scene.y, rng, 0.031, 0.0095), dots(scene.x + 0.4, scene.y + 0.3, rng, 0.037, 0.0095)
     )
     alpha = alpha * scene.lung
-    scene.extra += alpha * np.float32((0.34 + 0.06 * spec.severity) * spec.contrast)
+    scene.texture += alpha * np.float32((0.34 + 0.06 * spec.severity) * spec.contrast)
     return alpha
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 from kvlp.datasets.manifest import Manifest, Record
 from kvlp.datasets.phantom.cases import Case, FindingSpec, sample_case
 from kvlp.datasets.phantom.fields import stream
-from kvlp.datasets.phantom.lists import FINDINGS, PHANTOM_VERSION
+from kvlp.datasets.phantom.lists import ALL_UNSEEN, LABELS, PHANTOM_VERSION
 from kvlp.datasets.phantom.render import Rendering, render
 from kvlp.datasets.phantom.reports import write_report
 from kvlp.errors import ConfigError
-from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.typing import PathLike
 
 _SPLITS: Mapping[str, float] = {"train": 0.7, "dev": 0.1, "test": 0.2}
@@ -196,19 +196,23 @@ def _split(job: _Job, patient: int) -> str:
 
 
 def phantom_hash(graph: KnowledgeGraph | None = None) -> str:
-    """SHA-256 (hex) over a fixed small set: pictures of 24 patients and of every finding alone, and their truth.
+    """SHA-256 (hex) over a fixed small set: pictures and labels of 24 patients, every finding alone, and reports.
 
-    With a graph the reports count too; without, the hash is of the drawing alone and no graph can change it.
+    Of a picture the means of 8 x 8 blocks count, rounded to two grey levels: enough to notice any change of look,
+    and the same on machines whose float rounding differs.
+
+    Args:
+        graph: gives the words for unseen findings; None takes placeholders, so that no graph changes the hash.
     """
+    if graph is None:
+        words = [Concept(i, i, descriptions=("something to see",)) for i in ALL_UNSEEN]
+        graph = KnowledgeGraph(words, [], name="placeholders")
     digest = hashlib.sha256(PHANTOM_VERSION.encode())
     cases = [case for patient in range(24) for case in patient_cases(20261121, patient)]
-    base = Case(7, 7)
-    alone = [base.adding(FindingSpec(name, "right", 2, "medium", "mid", 5)) for name in FINDINGS]
+    alone = [Case(7, 7).adding(FindingSpec(name, "right", 2, "medium", "mid", 5)) for name in LABELS]
     for case in cases + alone:
-        drawn = render(case, 64)
-        # Two bits fewer: float rounding differs between machines by a grey level at most.
-        digest.update((drawn.image // 4).tobytes())
-        digest.update(json.dumps(case.labels, sort_keys=True).encode())
-        if graph is not None:
-            digest.update(write_report(case, graph, stream(case.seed, "report")).encode())
+        blocks = render(case, 64).image.reshape(8, 8, 8, 8).mean(axis=(1, 3))
+        digest.update(np.round(blocks / 2).astype(np.uint8).tobytes())
+        digest.update(json.dumps([case.view, case.labels], sort_keys=True).encode())
+        digest.update(write_report(case, graph, stream(case.seed, "report")).encode())
     return digest.hexdigest()

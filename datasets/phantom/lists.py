@@ -82,7 +82,7 @@ LOOKS_LIKE: Final[dict[str, frozenset[str]]] = {
     "lung_abscess": frozenset({"lung_nodule", "lung_mass", "consolidation", "lung_cavity"}),
     "calcified_granuloma": frozenset({"lung_nodule"}),
     "miliary_pattern": frozenset({"lung_nodule", "interstitial_opacities"}),
-    "bilateral_hilar_lymphadenopathy": frozenset({"enlarged_hilum"}),
+    "bilateral_hilar_lymphadenopathy": frozenset({"enlarged_hilum", "lung_mass"}),
     "lung_mass": frozenset({"lung_nodule"}),
 }
 
@@ -93,12 +93,12 @@ RATES: Final[dict[str, float]] = {
     "pneumothorax": 0.155,
     "consolidation": 0.14,
     "atelectasis": 0.14,
-    "pulmonary_edema": 0.085,
+    "pulmonary_edema": 0.115,
     "lung_nodule": 0.135,
     "lung_mass": 0.125,
     "hyperinflation": 0.145,
     "rib_fracture": 0.12,
-    "hiatal_hernia": 0.12,
+    "hiatal_hernia": 0.125,
     "interstitial_opacities": 0.135,
     "pleural_thickening": 0.14,
     "enlarged_hilum": 0.145,

@@ -77,10 +77,10 @@ def _thickness(scene: Scene) -> Field:
     a, y, u = scene.anatomy, scene.y, scene.u
     body = scene.body()
     air = scene.lung * (1 - scene.fluid)
-    tissue = np.float32(a.lung) * (np.float32(0.75) + scene.vessels() * np.float32(0.9)) * scene.tissue
+    tissue = np.float32(a.lung) * (np.float32(0.75) + scene.vessels() * np.float32(0.9))
     low = np.float32(a.wall) * (np.float32(0.85) + np.float32(0.4) * y)
     muscle = np.float32(0.12) * np.maximum(1 - ((y - 0.22) / 0.2) ** 2, 0) * (u > 0.1)
-    total = low + muscle + np.float32(SOFT) * (1 - air) + air * tissue
+    total = low + muscle + np.float32(SOFT) * (1 - air) + air * scene.tissue * (tissue + scene.texture)
     if a.breast:
         fold = ellipse(u, y, (0.235, 0.60), (0.17, 0.15))
         total += np.float32(a.breast) * step(1 - fold, 0.12) * np.clip((y - 0.42) * 5, 0, 1)

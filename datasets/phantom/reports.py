@@ -15,6 +15,7 @@ from kvlp.errors import KnowledgeError
 from kvlp.knowledge.graph import KnowledgeGraph
 
 _TOLD_SEEN, _TOLD_UNSEEN, _TOLD_DEVICE = 0.92, 0.85, 0.9
+_DENIED_UNSEEN = 0.05
 _DOUBT = {"easy": 0.02, "medium": 0.08, "hard": 0.35}
 
 
@@ -150,32 +151,30 @@ class _Writer:
         template = self.pick(generic["described_uncertain" if doubt else "described"])
         slots = _phrase_slots(self.pick(descriptions(self.graph, spec.id)), plural=False)
         place = _place(spec)
-        text = _fill(template.replace(", {place}", "") if not place else template, {**slots, "place": place})
-        return text
+        return _fill(template if place else template.replace(", {place}", ""), {**slots, "place": place})
 
     def slots(self, spec: FindingSpec, entry: Mapping[str, Any]) -> dict[str, str]:
         degree = self.pick([d for d in entry["degree"][spec.severity - 1] if d] or ["visible"])
         side = {"bilateral": "both sides", "midline": ""}.get(spec.side, spec.side)
         return {"degree": degree, "Degree": _capital(degree), "side": side, "place": _place(spec)}
 
-    def noun_phrase(self, spec: FindingSpec, entry: Mapping[str, Any], *, bare: bool = False) -> tuple[str, bool]:
-        """(phrase, is it plural) with degree and place; bare leaves the degree out."""
+    def noun_phrase(self, spec: FindingSpec, entry: Mapping[str, Any]) -> tuple[str, bool]:
+        """(phrase, is it plural), often with degree and place."""
         both = spec.side == "bilateral" and "both" in entry
         many = spec.severity == 3 and "many" in entry
         if both or many:
             noun, plural = self.pick(entry["both" if both else "many"]), True
         else:
             noun, number = self.pick(entry["nouns"].items())
-            plural = number in ("plural", "increased")
-            noun = f"increased {noun}" if number == "increased" else noun
+            plural = number == "plural"
         where = entry["where"]
         side = spec.side if spec.side in ("left", "right", "bilateral") else ""
         parts = [side] if where == "side" and side and (self.rng.random() < 0.9) else []
-        if not bare and not noun.startswith("increased") and self.rng.random() < 0.65:
+        if not noun.startswith("increased") and self.rng.random() < 0.65:
             degree = self.pick(entry["degree"][spec.severity - 1])
             # "mildly" goes with "enlarged hilum", not with "hilar enlargement".
-            if degree.endswith("ly") and not noun.startswith(("enlarged", "prominent")):
-                degree = ""
+            adverb = degree.endswith("ly") and not noun.startswith(("enlarged", "prominent"))
+            degree = "" if adverb or degree in noun else degree
             parts.insert(0, degree)
         phrase = " ".join(p for p in (*parts, noun) if p)
         place = _place(spec)
@@ -195,17 +194,26 @@ class _Writer:
             size = int(self.rng.integers(2, 4)) if self.rng.random() < 0.45 else 1
             group, chosen = chosen[:size], chosen[size:]
             if len(group) == 1 and "absent" in entries[group[0]] and self.rng.random() < 0.55:
-                line = self.pick(entries[group[0]]["absent"])
-                if not (group[0] == "pulmonary_edema" and "congestion" in line and "pulmonary_edema" in self.near):
-                    lines.append(line)
+                lines.append(self.pick(entries[group[0]]["absent"]))
                 continue
             nouns = [self.pick(entries[name]["nouns"]) for name in group]
             if len(nouns) == 1:
-                lines.append(_fill(self.pick(generic["absent"]), _phrase_slots(nouns[0], plural=False)))
+                plural = entries[group[0]]["nouns"][nouns[0]] == "plural"
+                template = self.pick(generic["absent_plural" if plural else "absent"])
+                lines.append(_fill(template, _phrase_slots(nouns[0], plural=plural)))
             else:
                 listed = ", ".join(nouns[:-1]) + " or " + nouns[-1]
                 lines.append(_fill(self.pick(generic["absent_list"]), {"list": listed}))
-        return lines
+        return lines + self.described_absent()
+
+    def described_absent(self) -> list[str]:
+        """Rarely, that an unseen finding is not there, in the graph's words."""
+        if self.rng.random() >= _DENIED_UNSEEN:
+            return []
+        similar = {name for name in ALL_UNSEEN if self.near & LOOKS_LIKE.get(name, frozenset())}
+        free = [name for name in ALL_UNSEEN if name not in self.near | similar]
+        phrase = self.pick(descriptions(self.graph, self.pick(free)))
+        return [_fill(self.pick(self.words["generic"]["described_absent"]), {"np": phrase})]
 
     def normals(self) -> list[str]:
         groups = self.words["groups"]
