@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from kvlp.datasets.images import inspect_image
@@ -62,7 +62,12 @@ class CheckReport:
 
 
 def check_manifest(
-    manifest: Manifest, *, images: bool = True, jobs: int = 2, progress: Callable[[int, int], None] | None = None
+    manifest: Manifest,
+    *,
+    images: bool = True,
+    jobs: int = 2,
+    allow: Collection[str] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Return everything that is wrong with a manifest's rows.
 
@@ -74,6 +79,7 @@ def check_manifest(
         manifest: loaded with `strict=False`, so that faulty rows are named here.
         images: decode every image; otherwise only look whether the file is there.
         jobs: threads that decode.
+        allow: kinds of error that count as warnings, once a person has looked at them.
         progress: called with rows done and all rows.
     """
     problems = [Problem(p.row, p.kind, "error", p.message) for p in manifest.problems]
@@ -82,6 +88,7 @@ def check_manifest(
     problems += _duplicates(manifest)
     problems += _leaks(manifest)
     problems += _images(manifest, decode=images, jobs=jobs, progress=progress)
+    problems = [replace(p, severity="warning") if p.kind in allow else p for p in problems]
     return CheckReport(len(manifest), sorted(problems, key=lambda p: (p.row, p.kind)))
 
 

@@ -221,7 +221,7 @@ def _require_columns(path: Path, columns: Sequence[str]) -> None:
     near = get_close_matches("image", [c.lower() for c in columns], n=1, cutoff=0.5)
     near = [c for c in columns if c.lower() in (*near, "path", "file", "filename", "image_path")]
     hint = f"; rename {near[0]!r} to 'image'" if near else ""
-    listed = ", ".join(repr(name[:40]) for name in columns[:12])
+    listed = ", ".join(repr(name[:40]) for name in columns[:12]) or "none that can be read"
     raise ManifestError(f"{path}: expected a column 'image' or 'text', got {listed}{hint}")
 
 

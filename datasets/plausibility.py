@@ -7,6 +7,7 @@ blank and noisy images are mostly caught; a grey photograph or another radiograp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,9 +55,7 @@ def radiograph_check(pixels: NDArray[Any]) -> Plausibility:
 
 def _check_body(body: NDArray[np.float64]) -> Plausibility:
     """Look for what a chest shows: a body up to the lower edges, lungs darker than the middle, two like halves."""
-    y, x = np.mgrid[:_SIDE, :_SIDE] - (_SIDE - 1) / 2
-    outside = x**2 + y**2 > (_SIDE / 2 + 0.5) ** 2
-    below, above = ((body[outside & half] < _DARK).mean() for half in (y > 0, y < 0))
+    below, above = ((body[corners] < _DARK).mean() for corners in _corners())
     if (below > 0.7 and above > 0.6) or below > 0.92:
         return Plausibility(False, "black around a body that does not reach the edges, as in CT")
     small = body.reshape(16, 4, 16, 4).mean(axis=(1, 3))
@@ -70,6 +69,15 @@ def _check_body(body: NDArray[np.float64]) -> Plausibility:
     return Plausibility(True)
 
 
+@cache
+def _corners() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The lower and the upper corners, outside of the circle that fills the thumbnail."""
+    y, x = np.mgrid[:_SIDE, :_SIDE] - (_SIDE - 1) / 2
+    outside = x**2 + y**2 > (_SIDE / 2 + 0.5) ** 2
+    return outside & (y > 0), outside & (y < 0)
+
+
+@cache
 def _lungs() -> NDArray[np.float64]:
     """A chest in the roughest way, (16, 16): two dark lungs on a brighter ground."""
     y, x = (np.mgrid[:16, :16] + 0.5) / 16
@@ -93,8 +101,10 @@ def _thumbnail(grey: NDArray[Any]) -> NDArray[np.float64]:
     from PIL import Image
 
     step = max(1, min(grey.shape) // 512)  # of large images every nth pixel is enough
-    values = np.ascontiguousarray(_unit(grey[::step, ::step]))
-    small = Image.fromarray(values).resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    values = np.ascontiguousarray(grey[::step, ::step])
+    if values.dtype == np.uint8:  # quicker, and a hundredth of a grey does not matter here
+        return np.asarray(Image.fromarray(values).resize((_SIDE, _SIDE), Image.Resampling.BOX)) / 255
+    small = Image.fromarray(_unit(values)).resize((_SIDE, _SIDE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float64)
 
 

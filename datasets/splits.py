@@ -18,8 +18,8 @@ DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "dev": 0.1, "test": 0.1}
 def split_by_patient(manifest: Manifest, fractions: Mapping[str, float] = DEFAULT_FRACTIONS, seed: int = 0) -> Manifest:
     """Assign every record a split; all records of a patient get the same one.
 
-    Where no patient is given, the study, else the record stands alone. Patients are dealt out by source and first label,
-    so that each split has about the same share of each. The result depends on the ids and the seed, not on the row order.
+    Where no patient is given, the study, else the record stands alone. Patients are dealt out by source and first
+    label, so that each split has about the same share of each. The ids and the seed alone decide, not the row order.
 
     Args:
         manifest: existing splits are replaced.

@@ -1,1 +1,45 @@
-"""kvlp.datasets.readers"""
+"""Readers of public data sets and folders: `READERS[name](src, out, **options)` writes `out/manifest.csv`.
+
+A reader is one short file; it is imported when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from kvlp.datasets.manifest import Manifest
+from kvlp.errors import ConfigError
+from kvlp.typing import PathLike
+
+__all__ = ["READERS", "Reader", "get_reader"]
+
+Reader = Callable[..., Manifest]
+
+
+def _lazy(module: str) -> Reader:
+    def read(src: PathLike, out: PathLike, **options: Any) -> Manifest:
+        read_: Reader = import_module(f"kvlp.datasets.readers.{module}").read
+        return read_(src, out, **options)
+
+    return read
+
+
+#: name -> reader; see CONTRIBUTING, "add a data reader"
+READERS: Mapping[str, Reader] = {
+    "cxr-real": _lazy("cxr_real"),
+    "folder": _lazy("folder"),
+    "iu-xray": _lazy("iu_xray"),
+    "phantom": _lazy("phantom"),
+}
+
+
+def get_reader(name: str) -> Reader:
+    """Return a reader by name. Raises: ConfigError that lists the names, the nearest first."""
+    if name in READERS:
+        return READERS[name]
+    near = get_close_matches(name, READERS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"no reader is called {name!r}{hint} Readers: {', '.join(READERS)}")
