@@ -7,7 +7,8 @@ the network, and only because the user named one.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -127,8 +128,10 @@ def _hub_file(repo: str, filename: str, *, online: bool, why: Path) -> Path:
 
 def _fill(module: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
     """Load a state dict, all of it, in the forms that open_clip itself takes."""
+    from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
+    state = convert_state_dict(module, state)
     state = {k: v for k, v in state.items() if not k.endswith("embeddings.position_ids")}
     if "positional_embedding" in state:
         state = convert_to_custom_text_state_dict(state)
@@ -267,8 +270,7 @@ def from_transformers_folder(folder: Path) -> Parts:
     if kind not in classes:
         raise CheckpointError(f"{folder}: expected a transformers model of type clip or siglip, got {kind!r}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet_transformers():
             model, info = classes[kind].from_pretrained(
                 str(folder),
                 local_files_only=True,
@@ -285,6 +287,24 @@ def from_transformers_folder(folder: Path) -> Parts:
         raise CheckpointError(f"{folder}: the weights lack {len(missing)} tensors, the first {missing[0]!r}")
     tokenizer = _transformers_tokenizer(folder, model.config.text_config.max_position_embeddings, kind)
     return Parts(TransformersDualEncoder(model), tokenizer, _transformers_preprocess(folder))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without transformers' progress bars and remarks on other people's configurations."""
+    from transformers.utils import logging as remarks
+
+    level, bars = remarks.get_verbosity(), remarks.is_progress_bar_enabled()
+    remarks.set_verbosity_error()
+    remarks.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        remarks.set_verbosity(level)
+        if bars:
+            remarks.enable_progress_bar()
 
 
 def _transformers_tokenizer(folder: Path, most: int, kind: str) -> TextTokenizer:

@@ -20,6 +20,7 @@ import kvlp.checkpoint_files
 from kvlp.checkpoint_files import file_sha256
 from kvlp.checkpoints import Model, load, save_checkpoint
 from kvlp.errors import CheckpointError, ConfigError, ImageError, ShapeError
+from kvlp.models.dual_encoder import build_dual_encoder
 from kvlp.models.preprocess import Preprocess
 
 SENTENCES = ["There is a small left pleural effusion.", "No pneumothorax.", "Xylophone 47 <ok> &amp;  twice", ""]
@@ -27,37 +28,104 @@ PLAIN_OPEN_CLIP = """
 import sys, json
 import numpy as np, torch, open_clip
 from PIL import Image
-folder, pictures, texts, out = sys.argv[1:]
-model, preprocess = open_clip.create_model_from_pretrained("local-dir:" + folder)
-tokenizer = open_clip.get_tokenizer("local-dir:" + folder)
+pictures, texts, *folders = sys.argv[1:]
 data = np.load(pictures)
-with torch.no_grad():
-    pixels = torch.stack([preprocess(Image.fromarray(data[k]).convert("RGB")) for k in sorted(data)])
-    image = model.eval().encode_image(pixels, normalize=True)
-    text = model.encode_text(tokenizer(json.loads(texts)), normalize=True)
+for folder in folders:
+    model, preprocess = open_clip.create_model_from_pretrained("local-dir:" + folder)
+    tokenizer = open_clip.get_tokenizer("local-dir:" + folder)
+    with torch.no_grad():
+        pixels = torch.stack([preprocess(Image.fromarray(data[k]).convert("RGB")) for k in sorted(data)])
+        image = model.eval().encode_image(pixels, normalize=True)
+        text = model.encode_text(tokenizer(json.loads(texts)), normalize=True)
+    np.savez(folder + ".npz", image=image.numpy(), text=text.numpy(), scale=model.logit_scale.exp().item())
 assert not any(name.split(".")[0] == "kvlp" for name in sys.modules)
-np.savez(out, image=image.numpy(), text=text.numpy(), scale=model.logit_scale.exp().item())
 """
 
 
-def in_plain_open_clip(folder: Path, pictures: list[np.ndarray], scratch: Path) -> dict[str, np.ndarray]:
+def with_bert(folder: Path, cfg: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """The same configuration with a transformers text tower whose own configuration lies in `folder`."""
+    from transformers import BertConfig
+
+    BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=32,
+        pad_token_id=tokenizer.pad_token_id,
+    ).save_pretrained(folder)
+    text = {
+        "hf_model_name": str(folder),
+        "hf_tokenizer_name": "tokenizer",
+        "hf_proj_type": "linear",
+        "hf_pooler_type": "mean_pooler",
+        "context_length": 24,
+    }
+    return {**cfg, "text_cfg": text}
+
+
+@pytest.fixture(scope="module")
+def saved(
+    tiny_folder: Path, tiny_module: torch.nn.Module, tiny_cfg: Any, tiny_tokenizer: Any, tmp_path_factory: Any
+) -> dict[str, Path]:
+    """One folder of each kind that kvlp writes."""
+    room = tmp_path_factory.mktemp("kinds")
+    half = save_tiny(room / "half", tiny_module, tiny_cfg, tiny_tokenizer, half=True)
+    cfg = with_bert(room / "config", tiny_cfg, tiny_tokenizer)
+    torch.manual_seed(1)
+    bert = save_tiny(room / "bert", build_dual_encoder(cfg).eval(), cfg, tiny_tokenizer)
+    whole = save_tiny(room / "whole", tiny_module, tiny_cfg, tiny_tokenizer)
+    return {"whole": whole, "half": half, "bert": bert}
+
+
+@pytest.fixture(scope="module")
+def plain(saved: dict[str, Path], pictures: list[np.ndarray], tmp_path_factory: Any) -> dict[str, Any]:
+    """What plain open_clip computes from these folders, in one process without kvlp."""
+    scratch = tmp_path_factory.mktemp("plain")
     np.savez(scratch / "pictures.npz", *pictures)
-    script = scratch / "plain.py"
-    script.write_text(PLAIN_OPEN_CLIP)
-    arguments = [str(folder), str(scratch / "pictures.npz"), json.dumps(SENTENCES), str(scratch / "out.npz")]
+    (scratch / "plain.py").write_text(PLAIN_OPEN_CLIP)
+    arguments = [str(scratch / "pictures.npz"), json.dumps(SENTENCES), *map(str, saved.values())]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
-    subprocess.run([sys.executable, str(script), *arguments], check=True, env=environment, cwd=scratch)
-    return dict(np.load(scratch / "out.npz"))
+    subprocess.run([sys.executable, str(scratch / "plain.py"), *arguments], check=True, env=environment, cwd=scratch)
+    return {kind: dict(np.load(f"{folder}.npz")) for kind, folder in saved.items()}
 
 
+@pytest.mark.parametrize("kind", ["whole", "half", "bert"])
 def test_plain_open_clip_computes_the_same_features(
-    tiny_folder: Path, pictures: list[np.ndarray], tmp_path: Path
+    saved: dict[str, Path], plain: dict[str, Any], pictures: list[np.ndarray], kind: str
 ) -> None:
-    theirs = in_plain_open_clip(tiny_folder, pictures, tmp_path)
-    ours = load(tiny_folder)
-    np.testing.assert_allclose(ours.encode_image(pictures), theirs["image"], atol=1e-5)
-    np.testing.assert_allclose(ours.encode_text(SENTENCES), theirs["text"], atol=1e-5)
-    assert ours.logit_scale == pytest.approx(float(theirs["scale"]), rel=1e-6)
+    ours = load(saved[kind])
+    np.testing.assert_allclose(ours.encode_image(pictures), plain[kind]["image"], atol=1e-5)
+    np.testing.assert_allclose(ours.encode_text(SENTENCES), plain[kind]["text"], atol=1e-5)
+    assert ours.logit_scale == pytest.approx(float(plain[kind]["scale"]), rel=1e-6)
+
+
+def test_a_moved_folder_with_a_transformers_text_tower_loads(saved: dict[str, Path], tmp_path: Path) -> None:
+    before = load(saved["bert"])
+    shutil.move(shutil.copytree(saved["bert"], tmp_path / "copy"), tmp_path / "moved")
+    rewrite(
+        tmp_path / "moved" / "open_clip_config.json", lambda c: c["model_cfg"]["text_cfg"].update(hf_model_name="/gone")
+    )
+    after = load(tmp_path / "moved")
+    assert after.hash == before.hash
+    np.testing.assert_array_equal(after.encode_text(SENTENCES), before.encode_text(SENTENCES))
+
+
+def test_a_text_tower_that_is_not_here_is_named(saved: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(saved["bert"], tmp_path / "copy")
+    (tmp_path / "copy" / "config.json").unlink()
+    change = {"hf_model_name": "org/some-bert"}
+    rewrite(tmp_path / "copy" / "open_clip_config.json", lambda c: c["model_cfg"]["text_cfg"].update(change))
+    with pytest.raises(CheckpointError, match=r"'org/some-bert', whose config.json is not on this machine"):
+        load(tmp_path / "copy")
+
+
+def test_padding_that_the_text_tower_would_read_is_refused(tiny_cfg: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    cfg = with_bert(tmp_path / "config", tiny_cfg, tiny_tokenizer)
+    rewrite(tmp_path / "config" / "config.json", lambda c: c.update(pad_token_id=5))
+    with pytest.raises(CheckpointError, match="pads with id 0, the text tower expects 5"):
+        save_tiny(tmp_path / "model", build_dual_encoder(cfg), cfg, tiny_tokenizer)
 
 
 def test_load_gives_back_what_was_saved(tiny_folder: Path, tiny_module: torch.nn.Module, tiny_cfg: Any) -> None:
@@ -121,19 +189,12 @@ def test_hash_tells_models_apart(tiny_folder: Path, tiny_module: torch.nn.Module
     assert Model(other.module, other.tokenizer, first.preprocess, model_cfg=first.model_cfg).hash != first.hash
 
 
-def test_half_precision_halves_the_file_and_loads_in_float32(
-    tiny_folder: Path, tiny_module: torch.nn.Module, tiny_cfg: Any, tiny_tokenizer: Any, pictures: Any, tmp_path: Path
-) -> None:
-    settings = Preprocess(size=64).to_dict()
-    folder = save_checkpoint(tmp_path / "half", tiny_module, tiny_cfg, settings, tiny_tokenizer, {}, half=True)
-    sizes = [(path / "open_clip_model.safetensors").stat().st_size for path in (folder, tiny_folder)]
-    assert sizes[0] < 0.55 * sizes[1]
-    model = load(folder)
+def test_half_precision_halves_the_file_and_loads_in_float32(saved: dict[str, Path], pictures: Any) -> None:
+    half, whole = ((saved[kind] / "open_clip_model.safetensors").stat().st_size for kind in ("half", "whole"))
+    assert half < 0.55 * whole
+    model = load(saved["half"])
     assert next(model.module.parameters()).dtype == torch.float32
-    np.testing.assert_allclose(model.encode_image(pictures), load(tiny_folder).encode_image(pictures), atol=5e-3)
-    np.testing.assert_allclose(
-        in_plain_open_clip(folder, pictures, tmp_path)["image"], model.encode_image(pictures), atol=1e-5
-    )
+    np.testing.assert_allclose(model.encode_image(pictures), load(saved["whole"]).encode_image(pictures), atol=5e-3)
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
