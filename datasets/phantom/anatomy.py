@@ -7,6 +7,7 @@ the midline. Tissue is counted as thickness; `render` turns thickness into grey.
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kvlp.datasets.phantom.cases import Case, FindingSpec
 from kvlp.datasets.phantom.fields import Field, ellipse, grid, noise, step, stream, stroke
@@ -111,7 +112,7 @@ def reshape(anatomy: Anatomy, spec: FindingSpec) -> Anatomy:
             amount = (0.055, 0.08, 0.105)[grade] * (0.7 + 0.3 * k)
             return replace(anatomy, shift=anatomy.shift + spec.signs[0] * amount)
         case "elevated_hemidiaphragm":
-            rise = (0.10, 0.14, 0.18)[grade] * (0.7 + 0.3 * k)
+            rise = (0.13, 0.165, 0.20)[grade] * (0.7 + 0.3 * k)
             return replace(anatomy, dome=_side(anatomy.dome, spec.signs[0], -rise))
         case "dextrocardia":
             return replace(anatomy, heart_sign=-anatomy.heart_sign)
@@ -121,7 +122,7 @@ def reshape(anatomy: Anatomy, spec: FindingSpec) -> Anatomy:
                 anatomy, knob=anatomy.knob * grow, pedicle=anatomy.pedicle * 1.12, tortuous=0.4 + 0.3 * grade
             )
         case "scoliosis":
-            bend = (0.04, 0.055, 0.072)[grade] * (0.7 + 0.3 * k)
+            bend = (0.048, 0.064, 0.08)[grade] * (0.7 + 0.3 * k)
             sign = 1.0 if rng.random() < 0.5 else -1.0
             return replace(anatomy, bend=(sign * bend, float(rng.uniform(0.9, 1.25))))
         case "atelectasis" if spec.severity > 1:
@@ -143,7 +144,7 @@ class Scene:
         cage: inside the chest wall and above the diaphragm; heart, middle: soft tissue between the lungs.
         lung: air of both lungs in [0, 1]; fluid: share of that air replaced; tissue: factor on lung texture;
         texture: thickness added to lung that still holds air and touches the wall.
-        extra: thickness added (or taken) on top; bone: thickness of bone.
+        extra: thickness added (or taken) on top; bone: thickness of bone; broken: where ribs are.
         plain: the anatomy before findings; anatomy: with the findings that change shape.
     """
 
@@ -167,6 +168,7 @@ class Scene:
         self.texture = np.zeros_like(self.x)
         self.extra = np.zeros_like(self.x)
         self.bone = np.zeros_like(self.x)
+        self.broken = np.zeros_like(self.x)
 
     def of_side(self, pair: tuple[float, float]) -> Field:
         """A number that differs between the sides, as a field."""
@@ -275,14 +277,16 @@ class Scene:
             0.035
         ) * np.sin(q * 3)
         phase = (y - arch - np.float32(a.apex + 0.012) + tilt) / gap
-        phase, gaps = self._fractures(phase, q)
+        gaps, pieces = self._fractures(phase, q)
         index = np.round(phase)
         off = np.abs(phase - index) * gap
         half = np.float32(0.0125)
         back = step(half - off, self.edge) * ((index >= 0) & (index <= 9))
         rims = stroke(off - half * np.float32(0.8), 0.006) * back
         from_here = step(u - np.float32(0.03), 0.03)
-        self.bone += (back * np.float32(0.115) + rims * np.float32(0.05)) * from_here * cage * (1 - gaps)
+        self.bone += (back * np.float32(0.115) + rims * np.float32(0.05)) * from_here * cage * (
+            1 - gaps
+        ) + pieces * cage
         front = (y - np.float32(0.2) * (1 - q) - np.float32(a.apex + 0.09)) / (gap * np.float32(1.08))
         index = np.round(front)
         off = np.abs(front - index) * gap
@@ -291,19 +295,26 @@ class Scene:
         self.bone += show * ends * cage * np.float32(0.06)
 
     def _fractures(self, phase: Field, q: Field) -> tuple[Field, Field]:
-        """Broken ribs: the outer piece steps down or up, with a dark gap at the break."""
-        gaps = np.zeros_like(q)
+        """Broken ribs: (where the rib is gone, thickness of the outer pieces, which stand off at an angle)."""
+        gone, pieces = np.zeros_like(q), np.zeros_like(q)
         spec = self.case.findings.get("rib_fracture")
         if spec is None:
-            return phase, gaps
+            return gone, pieces
         rib, at, jump = fracture_site(spec)
+        beyond = step(q - np.float32(at), 0.02)
+        dense = np.float32(0.17 + 0.16 * spec.contrast) * np.clip(1.25 - np.abs(q - np.float32(at)) * 3, 0.5, 1)
+        stands = np.float32(jump) * (1 - (q - np.float32(at)) / np.float32(1.05 - at))
         for sign in spec.signs:
             for n in range(spec.severity):
-                here = self.on(sign) * (np.abs(phase - (rib + n)) < 0.5)
-                outer = here * (q > at)
-                phase = phase - outer * np.float32(jump * (1 if n % 2 == 0 else -0.7))
-                gaps = np.maximum(gaps, here * step(np.float32(0.022) - np.abs(q - at), 0.012))
-        return phase, gaps
+                away = phase - np.float32(rib + n)
+                gone = np.maximum(gone, self.on(sign) * (np.abs(away) < 0.5) * step(q - np.float32(at - 0.045), 0.02))
+                stands = np.float32(jump * (1 if n % 2 == 0 else -1)) * (
+                    1 - (q - np.float32(at)) / np.float32(1.05 - at)
+                )
+                piece = step(np.float32(0.013) - np.abs(away - stands) * np.float32(self.anatomy.rib_gap), self.edge)
+                pieces = np.maximum(pieces, piece * beyond * self.on(sign) * dense)
+        self.broken = np.maximum(gone, pieces)
+        return gone, pieces
 
     def vessels(self) -> Field:
         """Lung markings in [0, 1]: branches that run out from the hila and fade."""
@@ -323,11 +334,11 @@ class Scene:
 def fracture_site(spec: FindingSpec) -> tuple[int, float, float]:
     """(first rib, place along it 0..1, step in rib gaps) of a rib fracture."""
     rng = stream(spec.seed, "fracture")
-    jump = (0.22 + 0.06 * spec.severity) * (0.7 + 0.3 * spec.contrast)
-    return int(rng.integers(3, 6)), float(rng.uniform(0.66, 0.86)), jump * (1 if rng.random() < 0.5 else -1)
+    jump = 0.52 * (0.75 + 0.25 * spec.contrast)
+    return int(rng.integers(3, 6)), float(rng.uniform(0.62, 0.8)), jump * (1 if rng.random() < 0.5 else -1)
 
 
-def _sample(rng: np.random.Generator, left: np.ndarray, row: Field, col: Field, shape: tuple[int, int]) -> Field:
+def _sample(rng: np.random.Generator, left: NDArray[np.bool_], row: Field, col: Field, shape: tuple[int, int]) -> Field:
     """Bilinear look-up in random tables, one for each side of the body."""
     rows, cols = shape
     table = rng.standard_normal(2 * rows * cols, dtype=np.float32)

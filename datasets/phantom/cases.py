@@ -166,8 +166,7 @@ def _place(name: str, severity: int, room: _Room, rng: np.random.Generator) -> t
     if name in _BILATERAL:
         return "bilateral", ""
     if name in _ROUND or name == "consolidation":
-        zones = _ZONES if name in ("lung_nodule", "consolidation") else ("upper", "mid", "lower", "upper")
-        for zone in rng.permutation(zones):
+        for zone in rng.permutation(_ZONES):
             side = room.claim(rng, (str(zone),))
             if side:
                 return side, str(zone)
@@ -186,8 +185,8 @@ def _place(name: str, severity: int, room: _Room, rng: np.random.Generator) -> t
         "subcutaneous_emphysema": (("skin",), 0.3),
     }.get(name, (("own:" + name,), 0.0))
     claimed = room.claim(rng, parts, both=both)
-    zones = {"atelectasis": "lower", "bulla": "upper", "rib_fracture": ""}
-    return None if claimed is None else (claimed, zones.get(name, ""))
+    zone = {"atelectasis": "lower", "bulla": "upper"}.get(name, "")
+    return None if claimed is None else (claimed, zone)
 
 
 def _spec(name: str, seed: int, room: _Room) -> FindingSpec | None:
@@ -219,7 +218,8 @@ def _wanted(seed: int) -> list[str]:
 def _sample_findings(seed: int, kept: Mapping[str, FindingSpec] | None) -> dict[str, FindingSpec]:
     """Findings of a study; `kept` (a second study) replaces the chronic ones."""
     wanted = [n for n in _wanted(seed) if kept is None or n not in CHRONIC] + list(kept or {})
-    room, found = _Room(), {}
+    room = _Room()
+    found: dict[str, FindingSpec] = {}
     # The rarer, unseen findings choose their place first.
     for name in sorted(wanted, key=lambda n: (n not in ALL_UNSEEN, stream(seed, "order:" + n).random())):
         if any(name in _NEVER_WITH.get(o, ()) or o in _NEVER_WITH.get(name, ()) for o in found):

@@ -1,13 +1,14 @@
 """Painters of tubes, lines and a pacemaker: bright, sharp, and drawn the same with and without disease."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kvlp.datasets.phantom.anatomy import Scene
 from kvlp.datasets.phantom.cases import FindingSpec
 from kvlp.datasets.phantom.fields import Field, polyline, step, stream
 
 
-def _curve(points: list[tuple[float, float]], count: int = 18) -> np.ndarray:
+def _curve(points: list[tuple[float, float]], count: int = 18) -> NDArray[np.float64]:
     """A smooth path (Catmull-Rom) through points."""
     p = np.array([points[0], *points, points[-1]], float)
     t = np.linspace(0, 1, count // max(1, len(points) - 1) + 2)[:-1, None]

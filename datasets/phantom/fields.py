@@ -44,7 +44,7 @@ def ellipse(x: Field, y: Field, centre: tuple[float, float], radii: tuple[float,
     return np.sqrt((dx / np.float32(radii[0])) ** 2 + (dy / np.float32(radii[1])) ** 2)
 
 
-def polyline(x: Field, y: Field, points: NDArray, width: float) -> Field:
+def polyline(x: Field, y: Field, points: NDArray[np.float64], width: float) -> Field:
     """A stroke along (N, 2) points."""
     out = np.zeros_like(x)
     spans = y.max(axis=1), y.min(axis=1), x.max(axis=0), x.min(axis=0)
@@ -100,7 +100,8 @@ def dots(x: Field, y: Field, rng: np.random.Generator, cell: float, radius: floa
     room = np.float32(1 - 2 * radius / cell)
     dx, dy = gx - ix - np.float32(0.5) - jx * room, gy - iy - np.float32(0.5) - jy * room
     reach = np.float32(radius / cell) * (np.float32(0.8) + np.float32(0.4) * js)
-    return np.maximum(1 - (dx * dx + dy * dy) / (reach * reach), 0)
+    inside: Field = np.maximum(1 - (dx * dx + dy * dy) / (reach * reach), 0)
+    return inside
 
 
 def lobes(angle: Field, rng: np.random.Generator, amounts: dict[int, float]) -> Field:

@@ -144,19 +144,18 @@ def subcutaneous_emphysema(scene: Scene, spec: FindingSpec, rng: np.random.Gener
 
 
 def rib_fracture(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:
-    """Swelling at the break; the ribs themselves are broken where they are drawn."""
+    """Where ribs are broken (they are broken where they are drawn), and a faint swelling around."""
     a = scene.anatomy
     rib, at, _ = fracture_site(spec)
-    total = np.zeros_like(scene.x)
+    swelling = np.zeros_like(scene.x)
+    arch = 0.11 * a.rib_slope * at * at
     for sign in spec.signs:
         for n in range(spec.severity):
-            q = at
-            arch = 0.11 * a.rib_slope * q * q
-            y = (a.apex + 0.012 + a.rib_gap * (rib + n) - 0.035 * np.sin(3 * q) + arch * 0.6) / (1 - arch)
-            r = ellipse(scene.x, scene.y, (0.5 + sign * q * a.half_width, y), (0.034, 0.03))
-            total = np.maximum(total, np.clip(1.15 - r, 0, 1))
-    scene.extra += total * np.float32(0.14 * spec.contrast)
-    return total
+            y = (a.apex + 0.012 + a.rib_gap * (rib + n) - 0.035 * np.sin(3 * at) + arch * 0.6) / (1 - arch)
+            centre = (0.5 + sign * at * a.half_width, float(y))
+            swelling = np.maximum(swelling, np.clip(1.1 - ellipse(scene.x, scene.y, centre, (0.05, 0.045)), 0, 1))
+    scene.extra += swelling * np.float32(0.07 * spec.contrast)
+    return np.maximum(swelling, scene.broken)
 
 
 def _hilar(scene: Scene, spec: FindingSpec, rng: np.random.Generator, signs: tuple[int, ...], size: float) -> Field:

@@ -123,10 +123,10 @@ def interstitial_opacities(scene: Scene, spec: FindingSpec, rng: np.random.Gener
     coarse = noise(rng, scene.size, 31) + noise(rng, scene.size, 44)
     fine = noise(rng, scene.size, 39) + noise(rng, scene.size, 57)
     net = np.maximum(1 - np.minimum(np.abs(coarse), np.abs(fine)) / np.float32(0.42), 0)
-    top = (0.52, 0.44, 0.34)[spec.severity - 1]
+    top = (0.46, 0.40, 0.32)[spec.severity - 1]
     where = np.clip((scene.y - np.float32(top)) * 6, 0, 1) * np.clip(0.35 + scene.rim(plain=True) * 0.75, 0, 1)
     alpha = net * where * scene.lung
-    scene.texture += alpha * np.float32((0.36 + 0.07 * spec.severity) * spec.contrast)
+    scene.texture += alpha * np.float32((0.42 + 0.07 * spec.severity) * spec.contrast)
     return alpha
 
 
@@ -159,7 +159,7 @@ def lung_abscess(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> F
     level = np.float32(centre[1] + radius * float(rng.uniform(-0.1, 0.25)))
     below = step(scene.y - level, max(0.006, scene.line)) if scene.case.view != "AP supine" else np.float32(0.35)
     haze = np.clip(1.55 - ellipse(scene.x, scene.y, centre, (radius, radius)), 0, 0.5) * (1 - wall - hollow)
-    dense = wall * np.float32(0.72) + hollow * below * np.float32(0.72) - hollow * (1 - below) * np.float32(0.1)
+    dense = wall * np.float32(0.85) + hollow * below * np.float32(0.85) - hollow * (1 - below) * np.float32(0.1)
     scene.extra += (dense + haze * np.float32(0.25)) * np.float32(spec.contrast) * scene.lung
     return (wall + hollow + haze) * scene.lung
 

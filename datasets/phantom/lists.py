@@ -99,14 +99,14 @@ RATES: Final[dict[str, float]] = {
     "hyperinflation": 0.145,
     "rib_fracture": 0.12,
     "hiatal_hernia": 0.125,
-    "interstitial_opacities": 0.135,
+    "interstitial_opacities": 0.15,
     "pleural_thickening": 0.14,
     "enlarged_hilum": 0.145,
     "subcutaneous_emphysema": 0.11,
     "hydropneumothorax": 0.095,
     "lung_cavity": 0.1,
     "miliary_pattern": 0.097,
-    "mediastinal_shift": 0.1,
+    "mediastinal_shift": 0.112,
     "pneumoperitoneum": 0.1,
     "elevated_hemidiaphragm": 0.105,
     "bulla": 0.1,
@@ -115,10 +115,10 @@ RATES: Final[dict[str, float]] = {
     "bilateral_hilar_lymphadenopathy": 0.1,
     "aortic_enlargement": 0.1,
     "lung_abscess": 0.1,
-    "scoliosis": 0.097,
+    "scoliosis": 0.112,
 }
 #: Share of studies without any finding by design (chance adds a few).
-NORMAL_SHARE: Final = 0.16
+NORMAL_SHARE: Final = 0.19
 #: Chance of a device by view (PA, AP, AP supine); it never looks at disease.
 DEVICE_RATES: Final[dict[str, tuple[float, float, float]]] = {
     "pacemaker": (0.10, 0.10, 0.10),

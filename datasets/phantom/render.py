@@ -79,7 +79,7 @@ def _thickness(scene: Scene) -> Field:
     air = scene.lung * (1 - scene.fluid)
     tissue = np.float32(a.lung) * (np.float32(0.75) + scene.vessels() * np.float32(0.9))
     low = np.float32(a.wall) * (np.float32(0.85) + np.float32(0.4) * y)
-    muscle = np.float32(0.12) * np.maximum(1 - ((y - 0.22) / 0.2) ** 2, 0) * (u > 0.1)
+    muscle = np.float32(0.12) * np.maximum(1 - ((y - 0.22) / 0.2) ** 2, 0) * step(u - np.float32(0.11), 0.08)
     total = low + muscle + np.float32(SOFT) * (1 - air) + air * scene.tissue * (tissue + scene.texture)
     if a.breast:
         fold = ellipse(u, y, (0.235, 0.60), (0.17, 0.15))
@@ -129,7 +129,8 @@ def _develop(thickness: Field, case: Case, size: int) -> NDArray[np.uint8]:
     mottle = noise(stream(case.seed, "mottle"), size, 40) * np.float32(0.006)
     shade = noise(stream(case.seed, "shade"), size, 3) * np.float32(0.012)
     grey += (grain * np.float32(sigma) + mottle) * (np.float32(1.15) - grey) + shade * grey
-    return np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)
+    image: NDArray[np.uint8] = np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)
+    return image
 
 
 def _word(text: str) -> NDArray[np.bool_]:
