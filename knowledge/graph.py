@@ -122,8 +122,6 @@ class KnowledgeGraph:
         Raises:
             KnowledgeError: no such graph, or a damaged one; the message names the file and what to do.
         """
-        from kvlp.knowledge import graph_io
-
         if str(path_or_name) in _BUNDLED:
             return cls.from_csv(_CHEST_FOLDER, check=check)
         folder = Path(path_or_name)
@@ -134,6 +132,8 @@ class KnowledgeGraph:
             )
         if (folder / "concepts.csv").is_file() and not (folder / "concepts.arrow").exists():
             return cls.from_csv(folder, check=check)
+        from kvlp.knowledge import graph_io
+
         return graph_io.load_folder(folder, check=check)
 
     def save(self, folder: PathLike) -> Path:
