@@ -14,6 +14,7 @@ _WHERE = {
     "average_precision": "kvlp.eval.metrics",
     "bootstrap": "kvlp.eval.intervals",
     "delong_test": "kvlp.eval.intervals",
+    "evaluate": "kvlp.eval.evaluate",
     "macro": "kvlp.eval.metrics",
     "paired_bootstrap": "kvlp.eval.intervals",
     "precision_at_k": "kvlp.eval.retrieval",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -212,7 +212,13 @@ def paired_table(
 
 
 def mean_interval(
-    values: ArrayLike, groups: ArrayLike | None = None, *, over: ArrayLike | None = None, n: int = 1000, seed: int = 0
+    values: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    over: ArrayLike | None = None,
+    unit: str = "",
+    n: int = 1000,
+    seed: int = 0,
 ) -> Interval:
     """Percentile bootstrap interval of a mean, or of a ratio of two means if `over` is given.
 
@@ -220,6 +226,7 @@ def mean_interval(
         values: shape (N,); NaN rows are left out.
         groups: shape (N,), rows drawn together; None takes rows as independent.
         over: shape (N,), the denominator (for a lift: the prevalence of each query).
+        unit: what is drawn, in words for the method; default "patients" or "rows".
         n: resamples.
         seed: seed of the resamples.
     """
@@ -232,7 +239,8 @@ def mean_interval(
         return Interval(math.nan, math.nan, math.nan, n, clusters.method, notes=("undefined: no value to average",))
     samples = [_ratio(top[rows] @ w[rows], below[rows] @ w[rows]) for w in clusters.weights(n, seed)]
     value = float(_ratio(top[rows].sum(), below[rows].sum()))
-    return _percentile(value, np.concatenate(samples), known, clusters, positives=False)
+    interval = _percentile(value, np.concatenate(samples), known, clusters, positives=False)
+    return replace(interval, method=f"percentile bootstrap of {unit}") if unit else interval
 
 
 def auc_interval(y_true: ArrayLike, y_score: ArrayLike, *, logit: bool = True) -> Interval:

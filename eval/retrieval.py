@@ -75,7 +75,13 @@ class PrecisionTable:
 
 
 def precision_table(
-    relevant: ArrayLike, scores: ArrayLike, k: int = 10, *, n: int = 1000, seed: int = 0
+    relevant: ArrayLike,
+    scores: ArrayLike,
+    k: int = 10,
+    *,
+    targets: Sequence[str] | None = None,
+    n: int = 1000,
+    seed: int = 0,
 ) -> PrecisionTable:
     """Precision at k of Q queries over N items, with lift over prevalence and intervals over queries.
 
@@ -83,6 +89,7 @@ def precision_table(
         relevant: shape (Q, N); 1, 0, -1 or NaN.
         scores: shape (Q, N).
         k: results judged for each query.
+        targets: what each query asks for; wordings of one target are resampled together; None: all independent.
         n: resamples of queries.
         seed: seed of the resamples.
     """
@@ -98,8 +105,10 @@ def precision_table(
         per_query=per_query,
         prevalence=prevalence,
         pool=pool,
-        mean=mean_interval(per_query, n=n, seed=seed),
-        lift=mean_interval(per_query, over=prevalence, n=n, seed=seed),
+        mean=mean_interval(per_query, targets, unit="query targets" if targets else "queries", n=n, seed=seed),
+        lift=mean_interval(
+            per_query, targets, over=prevalence, unit="query targets" if targets else "queries", n=n, seed=seed
+        ),
         undefined=tuple(int(i) for i in np.flatnonzero(np.isnan(per_query))),
     )
 

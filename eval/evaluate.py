@@ -1,0 +1,271 @@
+"""Evaluate a dual encoder on a manifest: classification by present, absent and paired prompts, and retrieval both ways.
+
+Each class is scored three ways, because most models that follow "there is X" fail on "there is no X":
+POS similarity to the present prompts, NEG to the absent prompts (a good match means absent), PAIR the difference.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvlp.eval.figures import (
+    QueryOutcome,
+    classification_rows,
+    control_results,
+    difference_results,
+    report_recall_rows,
+    text_query_rows,
+)
+from kvlp.eval.images import Embedded, embed_images
+from kvlp.eval.intervals import MetricTable
+from kvlp.eval.metrics import Floats
+from kvlp.eval.results import Provenance, Result, hash_of, versions
+from kvlp.eval.tasks import ClassTask, Names, Query, label_matrix, parse_tasks
+from kvlp.knowledge.prompts import Prompts
+from kvlp.typing import Assertion
+
+if TYPE_CHECKING:
+    from kvlp.datasets.manifest import Manifest, Record
+    from kvlp.knowledge.graph import KnowledgeGraph
+
+__all__ = ["Encoder", "EvalOptions", "Evaluation", "control_results", "difference_results", "evaluate"]
+
+
+class Encoder(Protocol):
+    """What evaluation needs of a model: unit vectors of images and of texts. `kvlp.checkpoints.Model` is one."""
+
+    def encode_image(self, images: Sequence[object]) -> NDArray[np.float32]:
+        """Grey arrays -> (N, D), rows of length 1."""
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts -> (N, D), rows of length 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOptions:
+    """How to evaluate.
+
+    Attributes:
+        resamples: bootstrap resamples of patients.
+        k: results judged for each text query.
+        synonyms: prompts with the graph's synonyms too.
+        style: "ensemble" of several wordings, or "plain".
+        reports: also retrieve reports by image, if the records have some.
+        split: name of the split, for the rows.
+        batch_size: images read and encoded at a time.
+    """
+
+    resamples: int = 1000
+    k: int = 10
+    synonyms: bool = True
+    style: Literal["ensemble", "plain"] = "ensemble"
+    reports: bool = True
+    split: str = ""
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything an evaluation found: the rows to write, and the arrays to draw.
+
+    Attributes:
+        results: one row a figure.
+        tasks: C classes.
+        groups: group name -> class names.
+        naming: class name -> "zero-shot" or "prompted classification".
+        records: N records that were scored.
+        y_true: shape (N, C); 1, 0, -1 or NaN.
+        scores: "POS", "NEG", "PAIR" (and "VERSUS") -> shape (N, C); higher means present; NaN columns do not apply.
+        patients: shape (N,), the patient of each row.
+        image_emb: shape (N, D).
+        prompts: class name -> "present" and "absent" sentences.
+        skipped: rows that could not be read: (row number from 1, reason).
+        provenance: hashes, seed, versions.
+        options: how it was done.
+        tables: (metric, setting) -> intervals of every class.
+        queries: text queries with their results.
+        timings: step -> seconds.
+    """
+
+    results: list[Result]
+    tasks: list[ClassTask]
+    groups: dict[str, list[str]]
+    naming: dict[str, str]
+    records: list[Record]
+    y_true: Floats
+    scores: dict[str, Floats]
+    patients: NDArray[np.str_]
+    image_emb: NDArray[np.float32]
+    prompts: dict[str, dict[str, list[str]]]
+    skipped: list[tuple[int, str]]
+    provenance: Provenance
+    options: EvalOptions
+    tables: dict[tuple[str, str], MetricTable] = field(default_factory=dict)
+    queries: list[QueryOutcome] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the C classes."""
+        return [task.name for task in self.tasks]
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Options and provenance, flat, to print."""
+        return {**asdict(self.options), **asdict(self.provenance)}
+
+
+def evaluate(
+    model: Encoder,
+    images: Manifest | Embedded,
+    classes: Sequence[str] | Mapping[str, Sequence[str]],
+    graph: KnowledgeGraph | None = None,
+    *,
+    seed: int = 0,
+    queries: Sequence[Query] | None = None,
+    options: EvalOptions | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Evaluation:
+    """Score a model on labelled images, with 95 % intervals over patients.
+
+    Args:
+        model: encodes images and texts; its `card` says which concepts its training texts named.
+        images: a manifest (choose the split before), or what `embed_images` made of one.
+        classes: class names, or group name -> class names ("seen", "unseen"), for a macro mean of each group.
+            "A vs B" tells images of A from images of B.
+        graph: gives prompts their synonyms, and names one form.
+        seed: of the resamples.
+        queries: text queries for retrieval; by default the plain present sentence of each class.
+        options: how to evaluate.
+        progress: called with (step, done, total).
+
+    Raises:
+        DataError: an unknown class, or no image that can be read.
+    """
+    options = options or EvalOptions()
+    timings: dict[str, float] = {}
+    names = Names(graph)
+    tasks, groups = parse_tasks(classes)
+    with _timed(timings, "read and encode images"):
+        embedded = _embedded(model, images, tasks, names, options, progress)
+    prompts = _prompts(tasks, Prompts(graph), options)
+    with _timed(timings, "encode prompts"):
+        scores = _scores(model, embedded.vectors, tasks, prompts)
+    asked = list(queries) if queries is not None else _default_queries(tasks, graph)
+    trained = getattr(model, "card", {}).get("named_concepts")
+    result = Evaluation(
+        results=[],
+        tasks=tasks,
+        groups=groups,
+        naming={task.name: _naming(task, names, trained) for task in tasks},
+        records=embedded.records,
+        y_true=label_matrix(embedded.records, tasks, names),
+        scores=scores,
+        patients=_patients(embedded.records),
+        image_emb=embedded.vectors,
+        prompts=prompts,
+        skipped=embedded.skipped,
+        provenance=Provenance(
+            split=options.split,
+            split_hash=embedded.content_hash,
+            model_hash=str(getattr(model, "hash", "")),
+            graph_hash=graph.content_hash if graph is not None else "",
+            prompt_hash=hash_of({"prompts": prompts, "queries": [query.text for query in asked]}),
+            seed=seed,
+            versions=versions(),
+        ),
+        options=options,
+        timings=timings,
+    )
+    with _timed(timings, "intervals"):
+        classification_rows(result)
+    with _timed(timings, "text to image"):
+        text_query_rows(model, result, names, asked)
+    with _timed(timings, "image to report"):
+        report_recall_rows(model, result)
+    return result
+
+
+def _embedded(
+    model: Encoder,
+    images: Manifest | Embedded,
+    tasks: Sequence[ClassTask],
+    names: Names,
+    options: EvalOptions,
+    progress: Callable[[str, int, int], None] | None,
+) -> Embedded:
+    if isinstance(images, Embedded):
+        return images
+    label_matrix(list(images), tasks, names)  # a wrong class name is told before the long part
+    return embed_images(model, images, batch_size=options.batch_size, progress=progress)
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - start
+
+
+def _prompts(tasks: Sequence[ClassTask], writer: Prompts, options: EvalOptions) -> dict[str, dict[str, list[str]]]:
+    def say(name: str, assertion: Assertion) -> list[str]:
+        return writer.sentences(name, assertion, synonyms=options.synonyms, style=options.style)
+
+    out = {}
+    for task in tasks:
+        out[task.name] = {
+            "present": say(task.positive, Assertion.PRESENT),
+            "absent": say(task.positive, Assertion.ABSENT),
+            **({"versus": say(task.versus, Assertion.PRESENT)} if task.versus else {}),
+        }
+    return out
+
+
+def _scores(
+    model: Encoder, emb: NDArray[np.float32], tasks: Sequence[ClassTask], prompts: Mapping[str, Mapping[str, list[str]]]
+) -> dict[str, Floats]:
+    texts = list(dict.fromkeys(s for said in prompts.values() for sentences in said.values() for s in sentences))
+    vectors = dict(zip(texts, np.asarray(model.encode_text(texts), dtype=np.float64), strict=True))
+    unit = emb.astype(np.float64)
+
+    def similarity(kind: str) -> Floats:
+        return unit @ np.stack([_centre(vectors, prompts[task.name].get(kind, [])) for task in tasks], axis=1)
+
+    positive, negative = similarity("present"), similarity("absent")
+    scores = {"POS": positive, "NEG": -negative, "PAIR": positive - negative}
+    if any(task.versus for task in tasks):
+        scores["VERSUS"] = positive - similarity("versus")
+    return scores
+
+
+def _centre(vectors: Mapping[str, Floats], sentences: Sequence[str]) -> Floats:
+    """The unit vector between the sentences' vectors, as open_clip builds a class from templates; NaN for none."""
+    if not sentences:
+        return np.full(len(next(iter(vectors.values()))), np.nan)
+    mean = np.mean([vectors[s] for s in sentences], axis=0)
+    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+
+
+def _naming(task: ClassTask, names: Names, trained: Sequence[str] | None) -> str:
+    stood = [names.named(name, trained) for name in (task.positive, task.versus) if name]
+    return "zero-shot" if all(s is False for s in stood) else "prompted classification"
+
+
+def _patients(records: Sequence[Record]) -> NDArray[np.str_]:
+    """The patient of each row; a row without one is taken as a patient of its own."""
+    return np.array([r.patient_id or f"row {i} without a patient" for i, r in enumerate(records)], dtype=np.str_)
+
+
+def _default_queries(tasks: Sequence[ClassTask], graph: KnowledgeGraph | None) -> list[Query]:
+    writer = Prompts(graph)
+    wanted = dict.fromkeys(task.positive for task in tasks)
+    return [Query(writer.sentence(name, Assertion.PRESENT), (name,)) for name in wanted]
