@@ -284,9 +284,8 @@ class Scene:
         back = step(half - off, self.edge) * ((index >= 0) & (index <= 9))
         rims = stroke(off - half * np.float32(0.8), 0.006) * back
         from_here = step(u - np.float32(0.03), 0.03)
-        self.bone += (back * np.float32(0.115) + rims * np.float32(0.05)) * from_here * cage * (
-            1 - gaps
-        ) + pieces * cage
+        whole = (back * np.float32(0.115) + rims * np.float32(0.05)) * from_here * (1 - gaps)
+        self.bone += (whole + pieces) * cage
         front = (y - np.float32(0.2) * (1 - q) - np.float32(a.apex + 0.09)) / (gap * np.float32(1.08))
         index = np.round(front)
         off = np.abs(front - index) * gap
@@ -308,9 +307,6 @@ class Scene:
             for n in range(spec.severity):
                 away = phase - np.float32(rib + n)
                 gone = np.maximum(gone, self.on(sign) * (np.abs(away) < 0.5) * step(q - np.float32(at - 0.045), 0.02))
-                stands = np.float32(jump * (1 if n % 2 == 0 else -1)) * (
-                    1 - (q - np.float32(at)) / np.float32(1.05 - at)
-                )
                 piece = step(np.float32(0.013) - np.abs(away - stands) * np.float32(self.anatomy.rib_gap), self.edge)
                 pieces = np.maximum(pieces, piece * beyond * self.on(sign) * dense)
         self.broken = np.maximum(gone, pieces)

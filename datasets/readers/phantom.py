@@ -1,30 +1,36 @@
-"""Reader of the phantom: makes (or opens) synthetic chest radiographs with reports."""
+"""Synthetic radiographs with reports (`kvlp.datasets.phantom`); the source is the number of patients, or
+"-" for the usual one."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
 from kvlp.datasets.manifest import Manifest
-from kvlp.errors import ConfigError
+from kvlp.errors import ConfigError, DataError
 from kvlp.typing import PathLike
 
-__all__ = ["read_phantom"]
+__all__ = ["read"]
+
+_USUAL = 1000
 
 
-def read_phantom(src: PathLike, out: PathLike, *, seed: int = 0, size: int = 96, jobs: int = 2) -> Manifest:
-    """Return the manifest of a phantom data set; `out`/manifest.csv is written when it is new.
+def read(
+    src: PathLike,
+    out: PathLike,
+    *,
+    licence: str | None = None,
+    copy: bool = False,
+    overwrite: bool = False,
+    seed: int = 0,
+) -> Manifest:
+    """Draw `src` synthetic patients into `out`. Raises: DataError if `out` holds a manifest and not `overwrite`."""
+    from kvlp.datasets.phantom import generate_phantom
 
-    Args:
-        src: how many images to make ("600"), or a folder that generate_phantom wrote.
-        out: folder of the new data set; not used when src is a folder.
-        seed, size, jobs: see kvlp.datasets.phantom.generate_phantom.
-
-    Raises:
-        ConfigError: src is neither a number above 0 nor a phantom's folder.
-    """
-    folder = Path(src)
-    if folder.is_dir() and (folder / "phantom.json").is_file():
-        return Manifest.load(folder / "manifest.csv")
-    if not str(src).isdigit() or int(str(src)) < 1:
-        raise ConfigError(f"phantom: expected a number of images to make or a phantom's folder, got {str(src)[:80]!r}")
-    from kvlp.datasets.phantom.generate import generate_phantom
-
-    return generate_phantom(out, images=int(str(src)), seed=seed, size=size, jobs=jobs)
+    if licence is not None or copy:
+        raise ConfigError("the phantom has one licence and its images lie in OUT: --licence and --copy do not apply")
+    patients = _USUAL if str(src) in ("", "-", ".") else int(str(src)) if str(src).isdecimal() else 0
+    if patients == 0:
+        raise ConfigError(f"for the phantom SRC is the number of patients, such as 500; got {str(src)!r}")
+    if (Path(out) / "manifest.csv").exists() and not overwrite:
+        raise DataError(f"{Path(out) / 'manifest.csv'}: exists; give --overwrite to replace it, or another folder")
+    return generate_phantom(out, patients=patients, seed=seed)
