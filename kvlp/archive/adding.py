@@ -182,7 +182,7 @@ class Adder:
         self._keyed = keyed
         self._link = link
         self._keep_text = keep_text
-        self._again: list[Entry] = []
+        self._contents: dict[str, str] = {}  # path -> sha256 of what is there now
         self.report = AddReport()
 
     def run(
@@ -198,11 +198,9 @@ class Adder:
         with ThreadPoolExecutor(max_workers=jobs) as pool:
             for at in range(0, len(entries), batch):
                 committed = self._commit(list(pool.map(self._read, entries[at : at + batch])))
-                while self._again:
-                    again, self._again = self._again, []
-                    committed += self._commit(list(pool.map(self._read, again)))
                 if progress is not None:
                     progress(self._progress(min(at + batch, len(entries)), len(entries), start, committed))
+        self._drop_replaced()
         self.report.seconds = time.monotonic() - start
         return self.report
 
@@ -242,13 +240,13 @@ class Adder:
         with self._store.transaction() as connection:
             for read, item in items:
                 self._place(connection, read, item, mine)
+                self._contents[item.path] = item.sha256
             for read in batch:
                 if read.problem:
                     rows.skip(connection, self._relative(read.entry.path), read.problem)
                     mine.skipped.append(Skipped(str(read.entry.path), read.problem))
         self._count(mine)
-        later = {entry.path for entry in self._again}
-        return tuple(item.id for read, item in items if read.entry.path not in later)
+        return tuple(item.id for _, item in items)
 
     def _encode(self, reads: Sequence[_Read]) -> dict[str, bytes]:
         if not reads:
@@ -285,10 +283,7 @@ class Adder:
     def _place(self, connection: Any, read: _Read, item: Item, mine: AddReport) -> None:
         """Insert a new content; of a known one keep vector and flag and take over what changed about it."""
         old = self._store.get("sha256", item.sha256)
-        if old is None and not item.vector:  # known when it was read, but its older file got another content meanwhile
-            self._again.append(read.entry)
-        elif old is None:
-            mine.replaced += self._drop_older(connection, item)
+        if old is None:
             rows.put(connection, item)
             mine.added += 1
             if item.flag:
@@ -297,7 +292,6 @@ class Adder:
             merged = self._merged(old, item)
             changed = not merged.same_as(old)
             if changed:
-                mine.replaced += self._drop_older(connection, merged)
                 rows.put(connection, merged)
             mine.updated += changed
             mine.unchanged += not changed
@@ -322,14 +316,15 @@ class Adder:
             return False
         return (status.st_size, status.st_mtime_ns) == (item.size, item.mtime_ns)
 
-    def _drop_older(self, connection: Any, item: Item) -> int:
-        older = [
-            n
-            for n, sha in connection.execute("SELECT n, sha256 FROM items WHERE path = ?", (item.path,))
-            if sha != item.sha256
-        ]
-        rows.delete(connection, older)
-        return len(older)
+    def _drop_replaced(self) -> None:
+        """Drop items whose file holds another content now; last of all, when those that only moved have been found."""
+        with self._store.reading() as connection:
+            stored = connection.execute("SELECT n, path, sha256 FROM items").fetchall()
+        gone = [n for n, path, sha256 in stored if self._contents.get(path, sha256) != sha256]
+        if gone:
+            with self._store.transaction() as connection:
+                rows.delete(connection, gone)
+        self.report.replaced = len(gone)
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(os.path.abspath(path), self._folder.resolve())
@@ -338,7 +333,6 @@ class Adder:
         self.report.added += mine.added
         self.report.updated += mine.updated
         self.report.unchanged += mine.unchanged
-        self.report.replaced += mine.replaced
         self.report.skipped += mine.skipped
         self.report.flagged += mine.flagged
 

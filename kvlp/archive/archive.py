@@ -201,16 +201,16 @@ class Archive:
             )
         self._model = model
 
-    @property
+    @cached_property
     def graph(self) -> KnowledgeGraph | None:
         """The knowledge graph, loaded on first use; None if the archive was made without one."""
-        if self._given_graph is None and self._meta["graph"]:
-            name = self._meta["graph"]
-            self._given_graph = _load_graph(self.folder / _GRAPH if name == _GRAPH else name)
-            if self._given_graph.content_hash != self._meta["graph_hash"]:
-                self.notes.append("the graph is another version than the one that the reports were read with")
-                _log.warning("%s: %s", self.folder, self.notes[-1])
-        return self._given_graph
+        graph, name = self._given_graph, self._meta["graph"]
+        if graph is None and name:
+            graph = _load_graph(self.folder / _GRAPH if name == _GRAPH else name)
+        if graph is not None and graph.content_hash != self._meta["graph_hash"]:
+            self.notes.append("the graph is another version than the one that the reports were read with")
+            _log.warning("%s: %s", self.folder, self.notes[-1])
+        return graph
 
     def _keyed(self, value: str) -> str:
         """Keyed hash of a patient or study id: equal ids can be found, but not read without the key file."""
@@ -438,7 +438,7 @@ def _require_empty(folder: Path) -> None:
         try:
             Store.open(folder / _DATABASE).close()
         except KvlpError as error:
-            if "no such table" not in str(error):
+            if "not finished" not in str(error):
                 raise ArchiveError(f"{folder} holds a damaged archive; choose another folder, or remove it") from error
             (folder / _DATABASE).unlink()
         else:
@@ -467,7 +467,9 @@ def _keep_graph(folder: Path, given: KnowledgeGraph | PathLike | None, graph: Kn
         return ""
     if isinstance(given, str | Path):
         return _absolute(given)
-    graph.save(folder / _GRAPH)
+    from kvlp.knowledge.sources.csv_folder import write_folder
+
+    write_folder(graph, folder / _GRAPH)
     return _GRAPH
 
 

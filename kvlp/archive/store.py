@@ -404,6 +404,8 @@ def _named(path: Path) -> Iterator[None]:
 
 def _reason(path: Path, error: sqlite3.Error) -> str:
     name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+    if "no such table: meta" in str(error):
+        return f"{path} was not finished when it was created; run kvlp archive create again"
     if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
         return f"{path}: the disk is full or failing ({error}); what was added before stays. Free space and run again"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

@@ -47,6 +47,8 @@ def parse_where(text: str, hashed: Callable[[str], str]) -> Condition:
     """
     if len(text) > _LONGEST:
         raise ArchiveError(f"the where expression has {len(text)} characters; at most {_LONGEST} are read")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ArchiveError("the where expression is not valid Unicode text")
     return _Parser(_tokens(text), hashed).whole()
 
 

@@ -136,13 +136,8 @@ def repair(
 
     with Archive.open(folder, model, timeout=timeout) as archive:
         report = archive.repair()
-    _print(
-        report.to_dict(),
-        as_json,
-        lambda _: (
-            f"{report.items} items; {len(report.reembedded)} embedded anew, {len(report.dropped)} given up; index rebuilt"
-        ),
-    )
+    done = f"{len(report.reembedded)} embedded anew, {len(report.dropped)} given up"
+    _print(report.to_dict(), as_json, lambda _: f"index of {report.items} items rebuilt; {done}")
 
 
 @app.command()
