@@ -156,6 +156,17 @@ class KnowledgeGraph:
 
         return obo.read_obo([Path(f) for f in files], name=name)
 
+    @classmethod
+    def from_umls(cls, folder: PathLike) -> KnowledgeGraph:
+        """Read UMLS tables (MRCONSO.RRF, and MRREL, MRSTY, MRDEF where they are); needs the user's own licence."""
+        from kvlp.knowledge.sources import umls
+
+        return umls.read_umls(Path(folder))
+
+    def renamed(self, name: str) -> KnowledgeGraph:
+        """Return the same graph under another name."""
+        return KnowledgeGraph(self._concepts, self._relations, name=name, version=self.version, licence=self.licence)
+
     # ---- concepts ------------------------------------------------------------------------------------------------
 
     @property
@@ -204,7 +215,7 @@ class KnowledgeGraph:
         return self._concepts[row]
 
     def find(self, text: str, k: int = 10) -> list[Concept]:
-        """Return at most `k` concepts that fit `text`: equal, then beginning, then shared words, then similar.
+        """Return at most `k` concepts that fit `text`: equal, beginning, shared words, then similar.
 
         Made for people who look something up; the linker reads reports.
         """
@@ -395,12 +406,15 @@ def _concept_line(c: Concept) -> str:
 
 
 def _fit(wanted: str, surface: str) -> float:
-    """Score how a folded surface fits folded words: 3 equal, 2 to 3 beginning, 1 to 2 all words, else their share."""
+    """Score folded words against a folded surface.
+
+    3 equal, 2 to 3 the surface begins with them, 1 to 2 each begins a word of it, else the share of words in common.
+    """
     if surface == wanted:
         return 3.0
     closeness = len(wanted) / max(len(surface), len(wanted))
     if surface.startswith(wanted):
         return 2.0 + closeness
-    words, there = set(wanted.split()), set(surface.split())
-    shared = len(words & there) / len(words)
-    return 1.0 + closeness if shared == 1.0 else 0.99 * shared if shared >= 0.5 else 0.0
+    words, there = wanted.split(), surface.split()
+    begun = sum(any(t.startswith(w) for t in there) for w in words) / len(words)
+    return 1.0 + closeness if begun == 1.0 else begun if begun >= 0.5 else 0.0

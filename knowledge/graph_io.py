@@ -44,6 +44,7 @@ def save_folder(graph: KnowledgeGraph, folder: Path) -> Path:
     """
     from kvlp.knowledge.validate import require_sound
 
+    _require_pyarrow()
     require_sound(graph, f"graph '{graph.name}' cannot be saved")
     if folder.exists() and not folder.is_dir():
         raise KnowledgeError(f"{folder}: expected a folder to write the graph to, found a file")
@@ -82,6 +83,7 @@ def load_folder(folder: Path, *, check: bool = True) -> KnowledgeGraph:
         KnowledgeError: a file is missing, truncated or altered; the message names it.
     """
     header = _header(folder)
+    _require_pyarrow()
     tables = {name: _read_table(folder / name) for name in _TABLES}
     for name in _ARRAYS:
         _read_array(folder / name)
@@ -106,6 +108,13 @@ def adjacency(folder: Path, direction: str = "out") -> tuple[IntArray, IntArray]
         `rows[indptr[i]:indptr[i + 1]]`; "out" by head, "in" by tail.
     """
     return _read_array(folder / f"{direction}_indptr.npy"), _read_array(folder / f"{direction}_relations.npy")
+
+
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:  # also raised by a pyarrow that does not fit the installed NumPy
+        raise KnowledgeError(f"graph folders need pyarrow: {error}; a folder of CSV files does without") from None
 
 
 def _concept_columns(concepts: Sequence[Concept]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ __all__ = ["read_obo"]
 
 _LOG = logging.getLogger(__name__)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_LICENCE = re.compile(r'license\S*\s+"?([^"]+?)"?(?:\s+xsd:\w+)?$')
 #: prefixes of UMLS cross references: HPO writes UMLS:C..., DO and SYMP write UMLS_CUI:C...
 _UMLS = re.compile(r"^UMLS(?:_CUI)?:(C\d{7})$")
 
@@ -119,10 +120,8 @@ def _versions(graphs: Sequence[nx.MultiDiGraph]) -> str:
 
 
 def _licences(graphs: Sequence[nx.MultiDiGraph]) -> str:
-    found = [
-        str(p).split("license", 1)[1] for g in graphs for p in g.graph.get("property_value", ()) if "license" in str(p)
-    ]
-    return "; ".join(dict.fromkeys(found)).strip() or "as the OBO files state"
+    stated = (_LICENCE.search(str(p)) for g in graphs for p in g.graph.get("property_value", ()))
+    return "; ".join(dict.fromkeys(m[1] for m in stated if m)) or "as the OBO files state"
 
 
 def _require_no_cycle(graph: KnowledgeGraph, files: Sequence[Path]) -> None:

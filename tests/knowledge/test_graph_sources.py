@@ -1,0 +1,195 @@
+"""OBO and UMLS sources: small files written here, the real ontologies where they are."""
+
+import gzip
+import logging
+from pathlib import Path
+
+import pytest
+
+from kvlp.errors import KnowledgeError
+from kvlp.knowledge.graph import KnowledgeGraph, Relation
+
+OBO = """format-version: 1.2
+data-version: made/up
+ontology: tiny
+
+[Term]
+id: T:1
+name: disease of lung
+def: "A \\"bad\\" thing." [ref:1]
+synonym: "lung disease" EXACT []
+synonym: "Disease of lung" EXACT []
+synonym: "chest disease" BROAD []
+xref: UMLS_CUI:C0024115
+alt_id: T:9
+
+[Term]
+id: T:2
+name: pneumonia
+xref: UMLS:C0032285 "Pneumonia"
+is_a: T:1 ! disease of lung
+is_a: T:77 ! nowhere
+relationship: part_of T:1
+
+[Term]
+id: T:3
+name: obsolete thing
+is_obsolete: true
+"""
+
+
+@pytest.fixture
+def obo_file(tmp_path: Path) -> Path:
+    pytest.importorskip("obonet")
+    path = tmp_path / "tiny.obo"
+    path.write_text(OBO)
+    return path
+
+
+def test_obo_terms_become_concepts(obo_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="kvlp"):
+        graph = KnowledgeGraph.from_obo(obo_file)
+    assert [c.id for c in graph] == ["T:1", "T:2"]
+    lung = graph["T:1"]
+    assert (lung.name, lung.synonyms, lung.definition) == ("disease of lung", ("lung disease",), 'A "bad" thing.')
+    assert lung.source_ids == ("T:1", "T:9", "UMLS:C0024115")
+    assert graph.concept("C0032285").id == graph.concept("PNEUMONIA").id == "T:2"
+    assert {(r.head, r.type, r.tail) for r in graph.relations} == {("T:2", "is_a", "T:1"), ("T:2", "part_of", "T:1")}
+    assert (graph.name, graph.version) == ("tiny", "made/up")
+    assert "1 of 3 relations point to terms that are not in the files" in caplog.text
+
+
+def test_several_obo_files_and_gzip(obo_file: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.obo.gz"
+    with gzip.open(more, "wt") as file:
+        file.write(
+            "format-version: 1.2\nontology: more\n\n[Term]\nid: T:77\nname: far\n\n[Term]\nid: T:2\nname: other\n"
+        )
+    graph = KnowledgeGraph.from_obo(obo_file, more, name="both")
+    assert graph.name == "both"
+    assert graph["T:2"].name == "pneumonia"
+    assert Relation("T:2", "is_a", "T:77", "made/up") in graph.relations
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no term with a name"),
+        (b"hello\n", "not readable as OBO|no term with a name"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"format-version: 1.2\n\n[Term]\nid: a\nname: x\nis_a: b\n\n[Term]\nid: b\nname: y\nis_a: a\n", "circle"),
+    ],
+)
+def test_bad_obo_files(obo_file: Path, content: bytes, message: str) -> None:
+    obo_file.write_bytes(content)
+    with pytest.raises(KnowledgeError, match=message) as caught:
+        KnowledgeGraph.from_obo(obo_file)
+    assert str(obo_file) in str(caught.value)
+
+
+def test_truncated_gzip_and_missing_file(obo_file: Path) -> None:
+    short = obo_file.with_name("short.obo.gz")
+    short.write_bytes(gzip.compress(OBO.encode() * 50)[:-20])
+    with pytest.raises(KnowledgeError, match="not readable as OBO"):
+        KnowledgeGraph.from_obo(short)
+    short.write_bytes(b"not gzip")
+    with pytest.raises(KnowledgeError, match="not readable as OBO"):
+        KnowledgeGraph.from_obo(short)
+    with pytest.raises(KnowledgeError, match="expected an OBO file"):
+        KnowledgeGraph.from_obo(obo_file.parent / "nothing.obo")
+    with pytest.raises(KnowledgeError, match="expected an OBO file"):
+        KnowledgeGraph.from_obo(obo_file.parent)
+    with pytest.raises(KnowledgeError, match="at least one"):
+        KnowledgeGraph.from_obo()
+
+
+def test_real_symptom_ontology_counts(kvlp_data: Path) -> None:
+    pytest.importorskip("obonet")
+    path = kvlp_data / "ontology" / "symp.obo"
+    if not path.is_file():
+        pytest.skip("no symp.obo in the folder of real data")
+    blocks = [b for b in path.read_text().split("\n\n") if b.startswith("[Term]") and "is_obsolete: true" not in b]
+    graph = KnowledgeGraph.from_obo(path)
+    assert len(graph) == len(blocks)
+    stated = sum(line.startswith("is_a: ") for b in blocks for line in b.splitlines())
+    assert stated - 5 <= sum(r.type == "is_a" for r in graph.relations) <= stated
+    assert "T" not in graph
+    assert graph.concept("dyspnea").source_ids[0].startswith("SYMP:")
+
+
+# ---- UMLS tables: the rows are made up, the layout is that of the release ------------------------------------------
+
+
+def _conso(
+    cui: str, text: str, *, ts: str = "P", stt: str = "PF", pref: str = "Y", lat: str = "ENG", sup: str = "N"
+) -> str:
+    return f"{cui}|{lat}|{ts}|L1|{stt}|S1|{pref}|A1||M1|D1|MADEUP|PT|X-{cui}|{text}|0|{sup}|256|"
+
+
+def _rel(cui1: str, rel: str, cui2: str, rela: str = "", sup: str = "N") -> str:
+    return f"{cui1}|A1|CUI|{rel}|{cui2}|A2|CUI|{rela}|R1||MADEUP|MADEUP|||{sup}||"
+
+
+@pytest.fixture
+def umls(tmp_path: Path) -> Path:
+    rows = [
+        _conso("C1", "mass in lung", ts="S"),
+        _conso("C1", 'A "lung" mass'),
+        _conso("C1", "A “lung” mass; big", ts="S", stt="VO"),
+        _conso("C1", "masse pulmonaire", lat="FRE"),
+        _conso("C1", "old name", sup="O"),
+        _conso("C2", "lesion"),
+        _conso("C3", "finding"),
+        _conso("C4", "loop one"),
+    ]
+    (tmp_path / "MRCONSO.RRF").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    relations = [
+        _rel("C2", "CHD", "C1", "isa"),
+        _rel("C1", "PAR", "C2", "inverse_isa"),
+        _rel("C1", "PAR", "C2"),
+        _rel("C2", "RO", "C3", "caused_by"),
+        _rel("C2", "SIB", "C3", "sib_in_isa"),
+        _rel("C9", "CHD", "C1", "isa"),
+        _rel("C3", "RO", "C3", "same_as"),
+        _rel("C3", "PAR", "C4"),
+        _rel("C4", "PAR", "C3"),
+        _rel("C1", "RO", "C3", "obsolete_rel", sup="O"),
+    ]
+    (tmp_path / "MRREL.RRF").write_text("\n".join(relations) + "\n")
+    (tmp_path / "MRSTY.RRF").write_text("C1|T033|A2.2|Finding|AT1||\nC9|T033|A2.2|Finding|AT1||\n")
+    (tmp_path / "MRDEF.RRF").write_text("C1|A1|AT1||MADEUP|A lump.|N||\nC1|A1|AT1||MADEUP|Second.|N||\n")
+    return tmp_path
+
+
+def test_umls_tables(umls: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="kvlp"):
+        graph = KnowledgeGraph.from_umls(umls)
+    mass = graph["C1"]
+    assert mass.name == 'A "lung" mass'
+    assert mass.synonyms == ("mass in lung", "A “lung” mass; big")
+    assert (mass.definition, mass.semantic_types) == ("A lump.", ("Finding",))
+    assert mass.source_ids == ("UMLS:C1", "MADEUP:X-C1")
+    assert {(r.head, r.type, r.tail) for r in graph.relations} == {("C1", "is_a", "C2"), ("C3", "caused_by", "C2")}
+    assert "left out 2 relations without two concepts, 2 in is_a circles" in caplog.text
+    assert "not to be redistributed" in graph.licence
+    assert [p.kind for p in graph.validate() if p.severity == "error"] == []
+
+
+def test_umls_needs_names_only(umls: Path) -> None:
+    for name in ("MRREL.RRF", "MRSTY.RRF", "MRDEF.RRF"):
+        (umls / name).unlink()
+    assert len(KnowledgeGraph.from_umls(umls)) == 4
+    (umls / "MRCONSO.RRF").unlink()
+    with pytest.raises(KnowledgeError, match=r"expected a UMLS folder with MRCONSO\.RRF"):
+        KnowledgeGraph.from_umls(umls)
+
+
+def test_truncated_and_wrong_umls_tables(umls: Path) -> None:
+    path = umls / "MRCONSO.RRF"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(KnowledgeError, match=r"line 8: expected 18 columns, each ended by '\|', got 1[0-9]"):
+        KnowledgeGraph.from_umls(umls)
+    path.write_bytes(whole.replace(b"lesion", b"l\xe9sion"))
+    with pytest.raises(KnowledgeError, match="not UTF-8"):
+        KnowledgeGraph.from_umls(umls)
