@@ -108,6 +108,12 @@ class Model:
         """Factor of a cosine to a logit, as learned (not its logarithm)."""
         return float(self.module.logit_scale.detach().exp())  # type: ignore[operator]
 
+    @property
+    def logit_bias(self) -> float:
+        """What is added to a logit, as learned (SigLIP); 0 for models without it."""
+        bias = getattr(self.module, "logit_bias", None)
+        return 0.0 if bias is None else float(bias.detach())
+
     @cached_property
     def dim(self) -> int:
         """Length of an embedding."""

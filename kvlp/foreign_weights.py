@@ -246,6 +246,7 @@ class TransformersDualEncoder(nn.Module):
         super().__init__()
         self.model = model
         self.logit_scale: nn.Parameter = model.logit_scale  # type: ignore[assignment]
+        self.logit_bias: nn.Parameter | None = getattr(model, "logit_bias", None)
 
     def encode_image(self, image: torch.Tensor, normalize: bool = False) -> torch.Tensor:  # noqa: FBT001
         """Embed pixels (N, 3, S, S)."""

@@ -190,7 +190,8 @@ def build_tokenizer(
 
     Args:
         texts_by_patient: pairs of patient id and text; texts without a patient ("") count as one patient together.
-        graph: its names, synonyms, definitions and descriptions are admitted whole.
+        graph: the words of its names, synonyms, definitions and descriptions are admitted; those of its names become
+            entries of their own, so that a finding is not spelled, up to a third of the vocabulary.
         vocab_size: most entries, special tokens and single characters included.
         min_patients: a report's word counts only if it stands in reports of so many different patients.
         context_length: most tokens of a text.
@@ -205,7 +206,8 @@ def build_tokenizer(
             f"{min_patients}, {context_length}"
         )
     words = _admitted_words(texts_by_patient, _graph_texts(graph), min_patients)
-    pieces = _pair_merges(words, vocab_size - len(SPECIAL))
+    whole = _name_words(graph, words, most=vocab_size // 3)
+    pieces = _pair_merges(words, vocab_size - len(SPECIAL), whole=whole)
     return _wordpiece([*SPECIAL, *pieces], context_length=context_length)
 
 
@@ -220,6 +222,12 @@ def _graph_texts(graph: KnowledgeGraph | None) -> list[str]:
     if graph is not None:
         texts.extend(sorted({relation.type.replace("_", " ") for relation in graph.relations}))
     return texts
+
+
+def _name_words(graph: KnowledgeGraph | None, words: Mapping[str, int], *, most: int) -> list[str]:
+    split = _splitter()
+    names = {word for concept in graph or () for word in split(concept.name) if len(word) > 1}
+    return sorted(names, key=lambda word: (-words[word], word))[:most]
 
 
 def _splitter() -> Callable[[str], list[str]]:
@@ -247,14 +255,16 @@ def _admitted_words(
     return words
 
 
-def _pair_merges(words: Mapping[str, int], size: int) -> list[str]:
-    """Byte-pair merges over whole words: single characters first, then the most frequent pairs, ties by spelling.
+def _pair_merges(words: Mapping[str, int], size: int, *, whole: Sequence[str] = ()) -> list[str]:
+    """Byte-pair merges: single characters first, then whole words, then the most frequent pairs, ties by spelling.
 
     Our own, because the Rust trainer's result differs from run to run.
     """
     symbols = {word: [word[0], *(f"##{c}" for c in word[1:])] for word in words if word}
     characters = {*_ALPHABET, *(f"##{c}" for c in _ALPHABET), *_PUNCTUATION}
-    pieces = sorted(characters) + sorted({s for row in symbols.values() for s in row} - characters)
+    pieces = sorted(characters) + sorted({s for row in symbols.values() for s in row} - characters) + list(whole)
+    done = set(whole)
+    symbols = {word: row for word, row in symbols.items() if word not in done}
     counts: Counter[tuple[str, str]] = Counter()
     holders: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for word, row in symbols.items():
