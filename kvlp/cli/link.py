@@ -1,0 +1,98 @@
+"""kvlp link: which concepts a report speaks of, and whether they are present, absent or uncertain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from kvlp.knowledge.graph import KnowledgeGraph
+    from kvlp.knowledge.linking import Mention
+
+_COLOURS = {"present": "bold red", "absent": "green", "uncertain": "yellow"}
+_TRIGGER = "underline"
+
+
+def command(
+    text: str | None = typer.Argument(None, help="Report text; or use --file."),
+    file: Path | None = typer.Option(None, "--file", help="A UTF-8 text file with one report."),
+    graph: str = typer.Option("chest", "--graph", help="'chest' or the folder of a graph."),
+    types: str = typer.Option("", "--types", help="Only these semantic types, such as 'finding,disease'."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON list."),
+) -> None:
+    """Find the concepts of a graph in report text and say whether each is present, absent or uncertain."""
+    from kvlp.knowledge.graph import KnowledgeGraph
+    from kvlp.knowledge.linking import EntityLinker
+
+    if (text is None) == (file is None):
+        raise typer.BadParameter("give either the text or --file FILE")
+    report = read_report(file) if file is not None else str(text)
+    kg = KnowledgeGraph.load(graph)
+    wanted = [t.strip() for t in types.split(",") if t.strip()] or None
+    mentions = EntityLinker(kg, types=wanted)(report)
+    if as_json:
+        typer.echo(json.dumps([row(m, kg) for m in mentions], ensure_ascii=False, indent=1))
+    else:
+        show(report, mentions, kg)
+
+
+def read_report(file: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        DataError: a directory, or not UTF-8.
+    """
+    from kvlp.errors import DataError
+
+    if file.is_dir():
+        raise DataError(f"{file}: expected a text file, got a directory; give one file")
+    try:
+        return file.read_bytes().decode("utf-8-sig")  # read_text would change line ends, and with them offsets
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file}: expected UTF-8 text, got another encoding at byte {error.start}; convert it"
+        ) from None
+
+
+def row(mention: Mention, graph: KnowledgeGraph) -> dict[str, Any]:
+    """A mention with its concept's name and UMLS identifier (or None), ready for JSON."""
+    concept = graph[mention.concept]
+    cui = next((s.removeprefix("UMLS:") for s in concept.source_ids if s.startswith("UMLS:")), None)
+    return {**mention.to_dict(), "name": concept.name, "cui": cui}
+
+
+def show(report: str, mentions: Sequence[Mention], graph: KnowledgeGraph) -> None:
+    """Print the text in colours and one line a mention."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    console.print(coloured(report, mentions))
+    table = Table(box=None, pad_edge=False)
+    for title in ("concept", "surface", "assertion", "trigger", "section", "at"):
+        table.add_column(title)
+    for m in mentions:
+        said = Text(m.assertion.value, style=_COLOURS[m.assertion.value])
+        place = f"{m.start}-{m.end}"
+        table.add_row(graph[m.concept].name, Text(m.surface), said, Text(m.trigger or ""), m.section, place)
+    console.print(table if mentions else "no concept of the graph is mentioned")
+
+
+def coloured(report: str, mentions: Sequence[Mention]) -> Text:
+    """The report with mentions coloured by assertion and triggers underlined."""
+    from rich.text import Text
+
+    text = Text(report)
+    for m in mentions:
+        text.stylize(_COLOURS[m.assertion.value], m.start, m.end)
+        if m.trigger_start is not None:
+            text.stylize(_TRIGGER, m.trigger_start, m.trigger_end)
+    return text
