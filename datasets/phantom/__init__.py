@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvlp.datasets.phantom.cases import Case, FindingSpec, sample_case
+    from kvlp.datasets.phantom.drawing import Rendering, render
     from kvlp.datasets.phantom.generate import generate_phantom, phantom_hash
     from kvlp.datasets.phantom.lists import DEVICES, FINDINGS, PHANTOM_VERSION, SEEN, UNSEEN, UNSEEN_FINAL
-    from kvlp.datasets.phantom.render import Rendering, render
     from kvlp.datasets.phantom.reports import write_report
 
 _HOMES = {
@@ -16,13 +16,13 @@ _HOMES = {
     "FINDINGS": "lists",
     "FindingSpec": "cases",
     "PHANTOM_VERSION": "lists",
-    "Rendering": "render",
+    "Rendering": "drawing",
     "SEEN": "lists",
     "UNSEEN": "lists",
     "UNSEEN_FINAL": "lists",
     "generate_phantom": "generate",
     "phantom_hash": "generate",
-    "render": "render",
+    "render": "drawing",
     "sample_case": "cases",
     "write_report": "reports",
 }

@@ -1,7 +1,7 @@
 """The patient: projected chest anatomy as a handful of numbers, and the fields they make.
 
 Coordinates are unit squares: x to the right of the picture (the patient's left), y down. `u` is the distance from
-the midline. Tissue is counted as thickness; `render` turns thickness into grey.
+the midline. Tissue is counted as thickness; `drawing` turns thickness into grey.
 """
 
 from dataclasses import dataclass, replace

@@ -12,9 +12,9 @@ from PIL import Image
 
 from kvlp.datasets.manifest import Manifest, Record
 from kvlp.datasets.phantom.cases import Case, FindingSpec, sample_case
+from kvlp.datasets.phantom.drawing import Rendering, render
 from kvlp.datasets.phantom.fields import stream
 from kvlp.datasets.phantom.lists import ALL_UNSEEN, LABELS, PHANTOM_VERSION
-from kvlp.datasets.phantom.render import Rendering, render
 from kvlp.datasets.phantom.reports import write_report
 from kvlp.errors import ConfigError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
