@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from kvlp.training.augment import augment
 from kvlp.training.texts import EntityPrompts, KnowledgePairs, TextRows
-from kvlp.typing import IntArray
+
+if TYPE_CHECKING:
+    from kvlp.typing import IntArray
 
 __all__ = ["Batches", "TrainingRows", "epoch_batches"]
 

@@ -96,7 +96,7 @@ def train_steps(
             loss=float(total),
             parts={name: float(value) for name, value in parts.items()},
             lr=lr,
-            logit_scale=float(task.model.logit_scale.exp()),
+            logit_scale=float(task.model.logit_scale.detach().exp()),
             grad_norm=float(norm),
             rows=tuple(int(i) for batch in micro for i in batch["row"]),
             skipped=not finite,

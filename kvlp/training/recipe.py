@@ -16,6 +16,7 @@ from kvlp.errors import ConfigError
 __all__ = [
     "ClipPart",
     "EntityPart",
+    "EvaluationPart",
     "KnowledgePart",
     "Recipe",
     "Stage",
@@ -135,6 +136,22 @@ class Stage(_Strict):
     losses: Losses = Losses(clip=ClipPart())
 
 
+class EvaluationPart(_Strict):
+    """One evaluation after training, on rows that were not trained on.
+
+    `split`: by default test, or dev where there is no test split. `source`: only rows of that source. `classes`:
+    names, or "A vs B"; by default every label that has both values. `queries`: class names to search for.
+    `baselines`: `thumbnails` (logistic regression on 32x32 pixels), `border-only`, `source-only`.
+    """
+
+    name: str = "test"
+    split: str = ""
+    source: str = ""
+    classes: tuple[str, ...] = ()
+    queries: tuple[str, ...] = ()
+    baselines: tuple[Literal["thumbnails", "border-only", "source-only"], ...] = ()
+
+
 class Recipe(_Strict):
     """All settings of a run. See the shipped recipes for examples: `kvlp recipes ls`."""
 
@@ -149,6 +166,7 @@ class Recipe(_Strict):
     data: DataSettings = DataSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     stages: tuple[Stage, ...] = (Stage(epochs=1),)
+    evaluation: tuple[EvaluationPart, ...] = (EvaluationPart(),)
 
     def to_yaml(self) -> str:
         """The recipe as YAML, every key written out."""

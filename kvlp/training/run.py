@@ -119,7 +119,8 @@ class _Runner:
     def _stage(self, number: int, state: Path | None, log: Any, stop: list[int]) -> None:
         stage = self.recipe.stages[number]
         torch.manual_seed(self.recipe.seed + number)
-        task = PretrainTask(self.prepared.model, stage.losses).to(self.device)
+        pad_id = self.prepared.tokenize.pad_id
+        task = PretrainTask(self.prepared.model, stage.losses, pad_id=pad_id).to(self.device)
         optimizer = _optimizer(task, stage)
         start = load_state(state, task, optimizer)["step"] if state else 0
         batches = self._batches(number, stage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Prepared:
     preprocess: Preprocess
     tokenizer: Any
     rows: TrainingRows
-    tokenize: Callable[[Sequence[str]], Tensor]
+    tokenize: TextTokenizer
     normalise: Callable[[Tensor], Tensor]
     data_hash: str
 

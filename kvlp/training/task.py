@@ -15,6 +15,9 @@ __all__ = ["MAX_LOG_SCALE", "PretrainTask"]
 #: Scales are clamped to [1, 100] after each step, as CLIP does.
 MAX_LOG_SCALE = math.log(100)
 
+#: Texts are embedded so many at a time, those of like length together.
+TEXT_CHUNK = 64
+
 Features = dict[str, Tensor]
 
 
@@ -25,10 +28,11 @@ class PretrainTask(nn.Module):
     bias of its own and the knowledge loss a scale of its own; they belong to training and are not saved in the model.
     """
 
-    def __init__(self, model: nn.Module, losses: Losses) -> None:
+    def __init__(self, model: nn.Module, losses: Losses, *, pad_id: int = 0) -> None:
         super().__init__()
         self.model = model
         self.settings = losses
+        self.pad_id = pad_id
         self.entity_log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.entity_bias = nn.Parameter(torch.tensor(-1.0))
         self.pair_log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
@@ -40,16 +44,22 @@ class PretrainTask(nn.Module):
         """Embed the rows of a micro-batch: image_emb and text_emb, each (n, D) of unit norm."""
         features = {"image_emb": self.model.encode_image(batch["image"], normalize=True)}
         if self.clip is not None:
-            features["text_emb"] = self.model.encode_text(batch["text"], normalize=True)
+            features["text_emb"] = self._embed(batch["text"])
         return features
 
     def encode_shared(self, shared: dict[str, Tensor]) -> Features:
         """Embed the prompts and pairs that all rows of a step share."""
-        return {
-            name: self.model.encode_text(shared[name], normalize=True)
-            for name in ("prompts", "pairs")
-            if name in shared
-        }
+        return {name: self._embed(shared[name]) for name in ("prompts", "pairs") if name in shared}
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """Embed (n, L) padded texts in order of length: a long one does not make all the others long."""
+        lengths = (tokens != self.pad_id).sum(dim=1)
+        order = lengths.argsort(stable=True)
+        pieces = [
+            self.model.encode_text(tokens[part, : int(lengths[part[-1]])], normalize=True)
+            for part in order.split(TEXT_CHUNK)
+        ]
+        return torch.cat(pieces)[order.argsort()]
 
     def loss(self, features: Features, batch: dict[str, Tensor], shared: dict[str, Tensor]) -> LossOutput:
         """Weighted sum of the stage's losses; parts are named `loss` or `loss.part`."""

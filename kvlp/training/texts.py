@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,10 @@ from kvlp.knowledge.labels import labels_from_mentions
 from kvlp.knowledge.linking import EntityLinker, Mention
 from kvlp.knowledge.prompts import Prompts
 from kvlp.knowledge.sections import split_sections, split_sentences
-from kvlp.typing import ABSENT, PRESENT, Assertion, FloatArray, IntArray
+from kvlp.typing import ABSENT, PRESENT, Assertion
+
+if TYPE_CHECKING:
+    from kvlp.typing import FloatArray, IntArray
 
 __all__ = ["EntityPrompts", "KnowledgePairs", "TextRows", "read_texts"]
 

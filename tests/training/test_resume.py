@@ -84,7 +84,7 @@ def test_the_run_learns_and_leaves_what_the_design_names(uninterrupted: Path):
     assert [row["step"] for row in rows] == list(range(1, 13))
     assert np.mean([row["loss"] for row in rows[-3:]]) < np.mean([row["loss"] for row in rows[:3]])
     assert {"clip", "entity", "knowledge"} <= set(rows[0]["parts"])
-    card = json.loads((uninterrupted / "checkpoint" / "kvlp.json").read_text())
+    card = json.loads((uninterrupted / "checkpoint" / "kvlp.json").read_text())["card"]
     assert {"pleural_effusion", "pneumothorax", "cardiomegaly"} <= set(card["named_concepts"])
     assert (uninterrupted / "recipe.yaml").is_file()
 
@@ -126,7 +126,7 @@ def test_sigterm_writes_the_state_and_resume_is_exact(
             os.kill(os.getpid(), signal.SIGTERM)
 
     manifest, out = Manifest.load(manifest_path), tmp_path / "run"
-    with pytest.raises(Interrupted, match="stopped after step [56] of 12; go on with --resume"):
+    with pytest.raises(Interrupted, match=r"stopped after step [56] of 12; go on with --resume"):
         run_recipe(recipe, manifest, out, progress=terminate)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     run_recipe(recipe, manifest, out, resume=True)

@@ -1,0 +1,210 @@
+"""`kvlp.pretrain`: train by a recipe, evaluate on rows that were not trained on, compare with controls, write the page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvlp.datasets.manifest import Manifest
+from kvlp.eval.evaluate import EvalOptions, Evaluation, difference_results, evaluate
+from kvlp.eval.page.blocks import Block, Section
+from kvlp.eval.page.report import evaluation_blocks, loss_charts
+from kvlp.eval.page.write import write_page
+from kvlp.eval.results import Result, write_results
+from kvlp.eval.tasks import Names, Query
+from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.knowledge.prompts import Prompts
+from kvlp.training.recipe import EvaluationPart, Recipe, load_recipe
+from kvlp.training.run import Progress, run_recipe
+from kvlp.typing import ABSENT, PRESENT, Assertion, PathLike
+
+if TYPE_CHECKING:
+    from kvlp.checkpoints import Model
+
+__all__ = ["Outcome", "pretrain"]
+
+SEEN, UNSEEN = "named in training", "never named"
+
+
+@dataclass
+class Outcome:
+    """What a run left behind.
+
+    Attributes:
+        checkpoint: the model folder.
+        page: report.html, or None if there was nothing to evaluate on.
+        results: every figure.
+        evaluations: name -> what `evaluate` found.
+    """
+
+    checkpoint: Path
+    page: Path | None = None
+    results: list[Result] = field(default_factory=list)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able summary: where things are, and the macro figures."""
+        return {
+            "checkpoint": str(self.checkpoint),
+            "page": str(self.page) if self.page else None,
+            "results": [r.to_dict() for r in self.results if _is_headline(r)],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The summary in lines for a terminal."""
+        for row in filter(_is_headline, self.results):
+            value = "undefined" if math.isnan(row.value) else f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})"
+            yield f"{row.task}: {row.group or row.target} {row.metric} {row.setting}: {value}"
+        yield f"checkpoint: {self.checkpoint}"
+        if self.page:
+            yield f"page: {self.page}"
+
+
+def pretrain(
+    recipe: str | Path | Recipe,
+    *,
+    data: PathLike | Manifest,
+    out: PathLike,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    compare: Sequence[str] = (),
+    with_images: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    """Pretrain encoders on image-report pairs and evaluate them.
+
+    Args:
+        recipe: a recipe's name ("phantom-cpu"), a YAML file, or a Recipe.
+        data: a manifest (CSV, JSONL, Parquet), or one that is loaded.
+        out: run folder; gets checkpoint/, metrics.jsonl, results.jsonl and report.html.
+        resume: go on with the run that is there.
+        overrides: `key=value` settings ("stages.0.epochs=2").
+        compare: recipes to run on the same data with the same overrides, as controls; each in OUT/compare/NAME.
+        with_images: put pictures of real patients into the page.
+        progress: called with a Progress now and then.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: see `run_recipe`.
+    """
+    settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    manifest = data if isinstance(data, Manifest) else Manifest.load(data)
+    folder = Path(out)
+    others = [load_recipe(name, overrides) for name in compare]
+    outcome = Outcome(run_recipe(settings, manifest, folder, resume=resume, progress=progress))
+    controls = {}
+    for other in others:
+        target = folder / "compare" / other.name
+        controls[other.name] = run_recipe(other, manifest, target, resume=target.exists(), progress=progress)
+    blocks = _evaluate_all(settings, manifest, outcome, controls, with_images=with_images, progress=progress)
+    write_results(folder / "results.jsonl", outcome.results)
+    curves: list[Block] = [Section("Training"), loss_charts(loss_rows(folder / "metrics.jsonl"))]
+    outcome.page = write_page(folder / "report.html", f"Pretraining by {settings.name}", [*blocks, *curves])
+    return outcome
+
+
+def loss_rows(path: Path, every: int = 1) -> list[dict[str, float]]:
+    """The loss parts, learning rate and scale of each step in a metrics.jsonl, flat, for `loss_charts`."""
+    rows = []
+    for i, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        if i % every:
+            continue
+        row = json.loads(line)
+        parts = {f"loss {name}": value for name, value in row["parts"].items() if "." not in name}
+        rows.append({"step": i + 1, **parts, "logit scale": row["logit_scale"]})
+    return rows
+
+
+def evaluation_rows(manifest: Manifest, part: EvaluationPart) -> Manifest:
+    """The rows of an evaluation: its split (test, else dev) and source; empty if there are none."""
+    split = part.split or next((s for s in ("test", "dev") if any(r.split == s for r in manifest)), "test")
+    rows = manifest.subset(split=split)
+    return rows.subset(source=part.source) if part.source else rows
+
+
+def grouped_classes(
+    rows: Manifest, named: Sequence[str], graph: KnowledgeGraph, classes: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """Classes by whether training texts named them; by default all labels with both values in the rows."""
+    wanted = list(classes) or [
+        name
+        for name in dict.fromkeys(label for record in rows for label in record.labels)
+        if {PRESENT, ABSENT} <= {record.labels.get(name) for record in rows}
+    ]
+    names, groups = Names(graph), {SEEN: [], UNSEEN: []}  # type: ignore[var-annotated]
+    for name in wanted:
+        parts = name.split(" vs ")
+        groups[SEEN if any(names.named(p, named) for p in parts) else UNSEEN].append(name)
+    return {group: members for group, members in groups.items() if members}
+
+
+def evaluate_part(
+    model: Model, manifest: Manifest, part: EvaluationPart, graph: KnowledgeGraph, seed: int
+) -> Evaluation | None:
+    """One evaluation of a recipe, or None where there are no rows or no classes for it."""
+    rows = evaluation_rows(manifest, part)
+    if not len(rows):
+        return None
+    groups = grouped_classes(rows, model.card.get("named_concepts", []), graph, part.classes)
+    if not groups:
+        return None
+    writer = Prompts(graph)
+    queries = [Query(writer.sentence(name, Assertion.PRESENT), (name,)) for name in part.queries] or None
+    options = EvalOptions(split=rows[0].split)
+    return evaluate(model, rows, groups, graph, seed=seed, queries=queries, options=options)
+
+
+def _evaluate_all(
+    recipe: Recipe,
+    manifest: Manifest,
+    outcome: Outcome,
+    controls: dict[str, Path],
+    *,
+    with_images: bool,
+    progress: Callable[[Progress], None] | None,
+) -> list[Block]:
+    from kvlp.checkpoints import load
+
+    model, graph = load(outcome.checkpoint), KnowledgeGraph.load(recipe.knowledge.graph)
+    others = {name: load(path) for name, path in controls.items()}
+    blocks: list[Block] = []
+    for number, part in enumerate(recipe.evaluation):
+        if progress:
+            progress(Progress("evaluate", number, len(recipe.evaluation), 0.0, 0.0, part.name))
+        ours = evaluate_part(model, manifest, part, graph, recipe.seed)
+        if ours is None:
+            continue
+        extra: list[Result] = []
+        for name, other in others.items():
+            theirs = evaluate_part(other, manifest, part, graph, recipe.seed)
+            if theirs is not None:
+                for setting in ("POS", "PAIR"):
+                    extra += difference_results(ours, theirs, name, setting=setting)
+        extra += _baselines(ours, manifest, part)
+        outcome.evaluations[part.name] = ours
+        outcome.results += [*ours.results, *extra]
+        if len(recipe.evaluation) > 1:
+            blocks.append(Section(part.name))
+        rows = evaluation_rows(manifest, part)
+        pictures = with_images or _is_synthetic(rows)
+        blocks += evaluation_blocks(ours, manifest=rows, with_images=pictures, controls=extra)
+    return blocks
+
+
+def _baselines(ours: Evaluation, manifest: Manifest, part: EvaluationPart) -> list[Result]:
+    if not part.baselines:
+        return []
+    from kvlp.eval.baselines import baseline_results
+
+    return baseline_results(ours, manifest.subset(split="train"), part.baselines, manifest.root)
+
+
+def _is_synthetic(rows: Manifest) -> bool:
+    return all(record.source == "phantom" for record in rows)
+
+
+def _is_headline(row: Result) -> bool:
+    return row.target == "macro" or row.metric.startswith("mean_precision") or row.group == "all"
