@@ -38,5 +38,10 @@ def near(word: str, candidates: Iterable[str], n: int = 3) -> list[str]:
 
 
 def contains_phrase(text: str, phrase: str) -> bool:
-    """Say whether `phrase` stands in `text` as whole words, also in the plural (both already folded)."""
-    return bool(phrase) and re.search(rf"(?<!\w){re.escape(phrase)}(?:s|es)?(?!\w)", text) is not None
+    """Say whether `phrase` stands in `text` as whole words, in singular or plural (both already folded)."""
+    if not phrase:
+        return False
+    stem = (
+        phrase[:-1] if len(phrase) > 3 and phrase.endswith("s") and not phrase.endswith(("ss", "is", "us")) else phrase
+    )
+    return re.search(rf"(?<!\w){re.escape(stem)}(?:s|es)?(?!\w)", text) is not None
