@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import re
+import string
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = ["SECTION_NAMES", "Section", "split_sections", "split_sentences"]
@@ -31,15 +33,12 @@ _HEADERS = {
 SECTION_NAMES = (*_HEADERS, "other")
 
 _NAME_OF = {title: name for name, titles in _HEADERS.items() for title in titles}
-_TITLES = "|".join(t.replace(" ", "[ ]+") for t in sorted(_NAME_OF, key=len, reverse=True))
-_CAPITALS = _TITLES.upper()
-# A header with a colon at the start of a line or sentence, or anywhere in capitals; or alone on its line in capitals.
-_HEADER = re.compile(
-    rf"(?:(?:^|(?<=[.;\n]))[ \t>*#_\d]*(?P<line>(?i:{_TITLES}))[ \t*_]*(?::|[ \t]-[ \t]))"
-    rf"|(?:(?<!\w)(?P<shout>{_CAPITALS})[ \t*_]*:)"
-    rf"|(?:^[ \t*#_]*(?P<alone>{_CAPITALS})[ \t*_]*$)",
-    re.MULTILINE,
-)
+_LONGEST_TITLE = max(len(t.split()) for t in _NAME_OF)
+# What may stand behind a header: a colon, a dash, or nothing more on its line.
+_BEHIND_HEADER = re.compile(r":|[ \t]-(?=[ \t])|(?=\r?\n|\Z)")
+_LAST_WORDS = frozenset(t.split()[-1] for t in _NAME_OF)
+_DECORATION = " \t>*#_"
+_LETTERS_AND_BLANKS = string.ascii_letters + " \t"
 
 # A full stop that ends no sentence: after an abbreviation, an initial, or a list number at a line's start.
 _ABBREVIATION = re.compile(
@@ -47,6 +46,8 @@ _ABBREVIATION = re.compile(
     r"|(?<!\w)[A-Za-z]|^[ \t]*\d{1,2})\.$",
     re.IGNORECASE | re.MULTILINE,
 )
+#: longer ones are no sentences; they are cut at a blank, so that reading takes time linear in a text's length
+_MAX_SENTENCE = 1000
 _BREAK = re.compile(r"[.!?]+[\"')\]]*(?=\s|$|(?<=[a-z)]\.)[A-Z])|\r?\n")
 # A line that ends in one of these goes on in the next, whatever that begins with.
 _OPEN_END = re.compile(
@@ -74,14 +75,13 @@ class Section:
 
 def split_sections(text: str) -> list[Section]:
     """Split a report at its headers; text without headers is one section "other". Blank parts are left out."""
-    found = [] if ":" not in text and "\n" not in text and " - " not in text else list(_HEADER.finditer(text))
+    found = list(_headers(text))
     if not found:
         return [Section("other", 0, len(text))] if text.strip() else []
-    parts = [("other", 0)] + [(_NAME_OF[_title(m)], m.end()) for m in found]
-    ends = [m.start() for m in found] + [len(text)]
-    return [
-        Section(name, start, end) for (name, start), end in zip(parts, ends, strict=True) if text[start:end].strip()
-    ]
+    parts = [("other", 0)] + [(name, end) for name, _, end in found]
+    ends = [start for _, start, _ in found] + [len(text)]
+    spans = zip(parts, ends, strict=True)
+    return [Section(name, start, end) for (name, start), end in spans if text[start:end].strip()]
 
 
 def split_sentences(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
@@ -100,9 +100,37 @@ def split_sentences(text: str, start: int = 0, end: int | None = None) -> list[t
     return spans
 
 
-def _title(match: re.Match[str]) -> str:
-    words = match["line"] or match["shout"] or match["alone"]
-    return " ".join(words.lower().split())
+def _headers(text: str) -> Iterator[tuple[str, int, int]]:
+    """Headers as (section name, start, end): in front of a colon or dash where a line or sentence begins, in front of
+    a colon anywhere in capitals, or alone on a line in capitals."""
+    done = 0
+    for behind in _BEHIND_HEADER.finditer(text):
+        first = max(done, behind.start() - 48)
+        tail = text[first : behind.start()].rstrip(" \t*_")
+        words = tail[len(tail.rstrip(_LETTERS_AND_BLANKS)) :].lstrip()
+        found = _title_in(words)
+        if found is None:
+            continue
+        name, title = found
+        before = tail[: len(tail) - len(title)].rstrip(_DECORATION)
+        last = before.rstrip(_DECORATION + string.digits)[-1:]
+        alone = last in ("", "\n", "\r")
+        opens = alone or last in ".;"
+        if (opens and behind[0]) or (title.isupper() and (alone or behind[0] == ":")):
+            yield name, first + len(before), behind.end()
+            done = behind.end()
+
+
+def _title_in(words: str) -> tuple[str, str] | None:
+    """The section and the title that a run of words ends in; the longest title wins."""
+    parts = words.lower().split()
+    if not parts or parts[-1] not in _LAST_WORDS:
+        return None
+    for k in range(min(_LONGEST_TITLE, len(parts)), 0, -1):
+        name = _NAME_OF.get(" ".join(parts[-k:]))
+        if name:
+            return name, words.split(None, len(parts) - k)[-1]
+    return None
 
 
 def _ends_sentence(text: str, begin: int, match: re.Match[str], end: int) -> bool:
@@ -118,6 +146,10 @@ def _ends_sentence(text: str, begin: int, match: re.Match[str], end: int) -> boo
 
 
 def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
+    while end - start > _MAX_SENTENCE:
+        cut = text.rfind(" ", start, start + _MAX_SENTENCE) + 1 or start + _MAX_SENTENCE
+        _append(spans, text, start, cut)
+        start = cut
     piece = text[start:end]
     bare = piece.strip()
     if bare:

@@ -57,13 +57,16 @@ class Dictionary(Generic[T]):
         hits: list[list[tuple[int, int, T]]] = [[] for _ in range(self._n_groups)]
         last = [0] * self._n_groups
         for number, first, stop in found:
+            meanings = self._meanings[number]
+            if first < last[meanings[0][0]] and len(meanings) == 1:
+                continue  # inside a longer match
             start, end = normal.span(first, stop - 2)
             if self._several_words[number] and _CROSSES.search(text, start, end):
                 continue
-            for group, meaning in self._meanings[number]:
-                if start >= last[group]:
+            for group, meaning in meanings:
+                if first >= last[group]:
                     hits[group].append((start, end, meaning))
-                    last[group] = end
+                    last[group] = stop - 2
         return hits
 
 
@@ -83,5 +86,5 @@ def _automaton(phrases: Sequence[str]) -> ahocorasick_rs.AhoCorasick:
     )
 
 
-def _leftmost_longest(hit: tuple[int, int, int]) -> tuple[int, int]:
-    return hit[1], -hit[2]
+def _leftmost_longest(hit: tuple[int, int, int]) -> int:
+    return (hit[1] << 40) - hit[2]

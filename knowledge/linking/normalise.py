@@ -114,6 +114,8 @@ _PREFIXES = (
     "under", "hydro", "haemo", "hemo", "pneumo", "cardio", "costo", "broncho", "fibro", "reticulo", "bi", "multi",
     "non", "post", "pre", "micro", "macro", "naso", "oro", "endo", "veno", "hemi", "mid", "tracheo", "pleuro",
 )  # fmt: skip
+_PREFIXED = re.compile(rf"\b(?:{'|'.join(_PREFIXES)})(?=\w{{4}})")
+_APART = re.compile(rf"\b({'|'.join(_PREFIXES)}) (?=\w{{4}})")
 _SPELLINGS = (
     ("edema", "oedema"), ("esophag", "oesophag"), ("hemorrh", "haemorrh"), ("hemat", "haemat"), ("hemo", "haemo"),
     ("tumor", "tumour"), ("center", "centre"), ("fiber", "fibre"), ("anemi", "anaemi"), ("ischem", "ischaem"),
@@ -171,13 +173,10 @@ def _other_number(word: str) -> list[str]:
 
 
 def _opened(form: str) -> Iterator[str]:
-    words = form.split()
-    for i, word in enumerate(words):
-        for prefix in _PREFIXES:
-            if word.startswith(prefix) and len(word) - len(prefix) >= 4:
-                yield " ".join([*words[:i], prefix, word[len(prefix) :], *words[i + 1 :]])
-            elif word == prefix and i + 1 < len(words) and len(words[i + 1]) >= 4:
-                yield " ".join([*words[:i], word + words[i + 1], *words[i + 2 :]])
+    for match in _PREFIXED.finditer(form):
+        yield form[: match.end()] + " " + form[match.end() :]
+    for match in _APART.finditer(form):
+        yield form[: match.start()] + match[1] + form[match.end() :]
 
 
 def _spelt(form: str) -> set[str]:
