@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +16,23 @@ from numpy.typing import NDArray
 from kvlp.errors import DataError, ImageError, KvlpError
 
 if TYPE_CHECKING:
-    from kvlp.datasets.manifest import Manifest
+    from kvlp.checkpoints import Model
 
 __all__ = [
     "Embedded",
     "Encoder",
     "Flag",
+    "embed_image_folder",
     "embed_images",
+    "embed_text_file",
     "image_files",
-    "manifest_images",
     "read_images",
+    "require_free",
     "write_embeddings",
 ]
+
+#: marks a folder of embeddings and says which model made them
+ABOUT = "embeddings.json"
 
 
 class Encoder(Protocol):
@@ -161,21 +167,96 @@ def embed_images(
     return Embedded(np.concatenate(parts), flags)
 
 
+def embed_image_folder(
+    model: Model,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[int, dict[str, str]]:
+    """Embed images, folders and manifests, and write the vectors and their metadata to `out`.
+
+    Returns:
+        How many were written, and path -> reason of those that could not be read.
+    """
+    columns = _image_columns(paths)
+    files = columns["image_path"]
+    embedded = embed_images(model, files, batch_size=batch_size, errors="flag", progress=progress)
+    kept = [position for position in range(len(files)) if embedded.read[position]]
+    columns["flag"] = [str(embedded.flags.get(position, "")) for position in range(len(files))]
+    rows = {name: [values[position] for position in kept] for name, values in columns.items()}
+    write_embeddings(out, "img", embedded.vectors[kept], rows, model)
+    failed = {files[i]: flag.reason for i, flag in embedded.flags.items() if flag.kind == "unreadable"}
+    return len(kept), failed
+
+
+def _image_columns(paths: Sequence[Path]) -> dict[str, list[str]]:
+    columns: dict[str, list[str]] = {"image_path": [], "key": [], "caption": []}
+    for path in paths:
+        if path.suffix.lower() in (".csv", ".jsonl", ".parquet"):
+            from kvlp.datasets.manifest import Manifest
+
+            manifest = Manifest.load(path)
+            rows = [(str(manifest.path_of(record)), record.id, record.report) for record in manifest]
+        else:
+            rows = [(str(file), file.stem, "") for file in (image_files([path]) if path.is_dir() else [path])]
+        for column, values in zip(columns.values(), zip(*rows)):
+            column += values
+    return columns
+
+
+def embed_text_file(model: Model, path: Path, out: Path) -> int:
+    """Embed the lines of a UTF-8 file, write vectors and lines to `out`, and return how many.
+
+    Raises:
+        DataError: not UTF-8, or without a line.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text, one text a line; save the file as UTF-8") from error
+    if not lines:
+        raise DataError(f"{path}: no text in this file; expected one text a line")
+    write_embeddings(out, "text", model.encode_text(lines), {"caption": lines}, model)
+    return len(lines)
+
+
+def require_free(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds something, unless that is embeddings which may be replaced.
+
+    Raises:
+        DataError: `out` is a file, or a folder with content.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DataError(f"{out}: expected a folder, got a file; choose another name")
+    if not any(out.iterdir()):
+        return
+    if not (out / ABOUT).is_file():
+        raise DataError(f"{out}: the folder holds other files; choose a new or empty one")
+    if not overwrite:
+        raise DataError(f"{out}: holds embeddings already; add --overwrite to replace them")
+    for name in ("img_emb", "text_emb", "metadata"):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
 def write_embeddings(
     out: Path,
     kind: Literal["img", "text"],
     vectors: NDArray[np.float32],
     columns: Mapping[str, Sequence[str]],
-    about: Mapping[str, Any],
+    model: Model,
 ) -> None:
-    """Write vectors in the layout of clip-retrieval: KIND_emb/KIND_emb_0.npy and metadata/metadata_0.parquet.
+    """Write vectors in clip-retrieval's layout: KIND_emb/KIND_emb_0.npy and metadata/metadata_0.parquet.
 
     Args:
         out: a folder; files of an earlier run there are replaced.
         kind: images or texts.
-        vectors: float32 (N, D), rows of length 1, all of them read.
+        vectors: float32 (N, D), rows of length 1.
         columns: name -> N values, such as image_path or caption.
-        about: model name and hash, written to kvlp.json.
+        model: its name and hash go to `embeddings.json`.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -185,16 +266,7 @@ def write_embeddings(
         folder.mkdir(parents=True, exist_ok=True)
     with (arrays / f"{kind}_emb_0.npy").open("wb") as file:
         np.save(file, vectors.astype(np.float32))
-    parquet.write_table(
-        pa.table({name: list(values) for name, values in columns.items()}), metadata / "metadata_0.parquet"
-    )
-    (out / "kvlp.json").write_text(json.dumps(dict(about), indent=2) + "\n", encoding="utf-8")
-
-
-def manifest_images(manifest: Manifest) -> tuple[list[Path], dict[str, list[str]]]:
-    """Return the paths of a manifest's images, and its columns for the metadata."""
-    records = list(manifest)
-    paths = [manifest.path_of(record) for record in records]
-    columns = {"image_path": [str(path) for path in paths], "key": [record.id for record in records]}
-    columns["caption"] = [record.report for record in records]
-    return paths, columns
+    table = pa.table({name: pa.array(list(values), pa.string()) for name, values in columns.items()})
+    parquet.write_table(table, metadata / "metadata_0.parquet")
+    about = {"model": model.source, "model_hash": model.hash, "dim": int(vectors.shape[1]), "count": len(vectors)}
+    (out / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,6 +50,7 @@ class ZeroShotClassifier:
             "absent": ["There is no {}."]}.
         errors: what an image that cannot be read does: "raise", or "flag" for a row of NaN.
         batch_size: images read and encoded at once.
+        progress: called with (images done, total) after each batch.
 
     Attributes:
         classes_: the C class names, as given.
@@ -74,6 +75,7 @@ class ZeroShotClassifier:
         templates: Templates = None,
         errors: Literal["raise", "flag"] = "raise",
         batch_size: int = 64,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.model = model
         self.classes = classes
@@ -84,6 +86,7 @@ class ZeroShotClassifier:
         self.templates = templates
         self.errors = errors
         self.batch_size = batch_size
+        self.progress = progress
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: FBT001 - scikit-learn's signature
         """Return the constructor's arguments."""
@@ -282,7 +285,9 @@ class ZeroShotClassifier:
         if isinstance(X, np.ndarray) and X.ndim == 2:
             self.last_flags_ = {}
             return _unit_rows(X, self.model.dim)
-        embedded: Embedded = embed_images(self.model, _as_list(X), batch_size=self.batch_size, errors=self.errors)
+        embedded: Embedded = embed_images(
+            self.model, _as_list(X), batch_size=self.batch_size, errors=self.errors, progress=self.progress
+        )
         self.last_flags_ = embedded.flags
         return embedded.vectors.astype(np.float64)
 
