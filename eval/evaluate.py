@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from kvlp.eval.figures import (
     report_recall_rows,
     text_query_rows,
 )
-from kvlp.eval.images import Embedded, embed_images
+from kvlp.eval.images import Embedded, embed_manifest
 from kvlp.eval.intervals import MetricTable
 from kvlp.eval.metrics import Floats
 from kvlp.eval.results import Provenance, Result, hash_of, versions
@@ -41,11 +41,11 @@ __all__ = ["Encoder", "EvalOptions", "Evaluation", "control_results", "differenc
 class Encoder(Protocol):
     """What evaluation needs of a model: unit vectors of images and of texts. `kvlp.checkpoints.Model` is one."""
 
-    def encode_image(self, images: Sequence[object]) -> NDArray[np.float32]:
+    def encode_image(self, images: Sequence[Any], *, batch_size: int = 64) -> NDArray[Any]:
         """Grey arrays -> (N, D), rows of length 1."""
         ...
 
-    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_text(self, texts: Sequence[str]) -> NDArray[Any]:
         """Texts -> (N, D), rows of length 1."""
         ...
 
@@ -81,7 +81,7 @@ class Evaluation:
         results: one row a figure.
         tasks: C classes.
         groups: group name -> class names.
-        naming: class name -> "zero-shot" or "prompted classification".
+        naming: class name -> "zero-shot", "prompted classification", or "not known" (its card does not say).
         records: N records that were scored.
         y_true: shape (N, C); 1, 0, -1 or NaN.
         scores: "POS", "NEG", "PAIR" (and "VERSUS") -> shape (N, C); higher means present; NaN columns do not apply.
@@ -89,6 +89,7 @@ class Evaluation:
         image_emb: shape (N, D).
         prompts: class name -> "present" and "absent" sentences.
         skipped: rows that could not be read: (row number from 1, reason).
+        implausible: how many scored images do not look like a frontal chest radiograph.
         provenance: hashes, seed, versions.
         options: how it was done.
         tables: (metric, setting) -> intervals of every class.
@@ -107,6 +108,7 @@ class Evaluation:
     image_emb: NDArray[np.float32]
     prompts: dict[str, dict[str, list[str]]]
     skipped: list[tuple[int, str]]
+    implausible: int
     provenance: Provenance
     options: EvalOptions
     tables: dict[tuple[str, str], MetricTable] = field(default_factory=dict)
@@ -139,7 +141,7 @@ def evaluate(
 
     Args:
         model: encodes images and texts; its `card` says which concepts its training texts named.
-        images: a manifest (choose the split before), or what `embed_images` made of one.
+        images: a manifest (choose the split before), or what `embed_manifest` made of one.
         classes: class names, or group name -> class names ("seen", "unseen"), for a macro mean of each group.
             "A vs B" tells images of A from images of B.
         graph: gives prompts their synonyms, and names one form.
@@ -174,6 +176,7 @@ def evaluate(
         image_emb=embedded.vectors,
         prompts=prompts,
         skipped=embedded.skipped,
+        implausible=embedded.implausible,
         provenance=Provenance(
             split=options.split,
             split_hash=embedded.content_hash,
@@ -206,7 +209,7 @@ def _embedded(
     if isinstance(images, Embedded):
         return images
     label_matrix(list(images), tasks, names)  # a wrong class name is told before the long part
-    return embed_images(model, images, batch_size=options.batch_size, progress=progress)
+    return embed_manifest(model, images, batch_size=options.batch_size, progress=progress)
 
 
 @contextmanager
@@ -257,7 +260,9 @@ def _centre(vectors: Mapping[str, Floats], sentences: Sequence[str]) -> Floats:
 
 def _naming(task: ClassTask, names: Names, trained: Sequence[str] | None) -> str:
     stood = [names.named(name, trained) for name in (task.positive, task.versus) if name]
-    return "zero-shot" if all(s is False for s in stood) else "prompted classification"
+    if any(stood):
+        return "prompted classification"
+    return "not known" if None in stood else "zero-shot"
 
 
 def _patients(records: Sequence[Record]) -> NDArray[np.str_]:

@@ -61,7 +61,7 @@ class Result:
         n_groups: patients among them.
         setting: which score: "POS", "NEG", "PAIR", a control's or another model's name.
         group: the group of classes of a macro: "seen", "unseen".
-        task: "zero-shot", "prompted classification", "retrieval", "control".
+        task: "zero-shot", "prompted classification", "not known" (which of the two), "mixed", "retrieval", "control".
         p: two-sided p-value, for a difference; else NaN.
         notes: warnings in words.
         provenance: hashes, seed and versions.

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from kvlp.datasets.manifest import Record
     from kvlp.knowledge.graph import KnowledgeGraph
 
-__all__ = ["ClassTask", "Names", "Query", "label_matrix", "parse_tasks", "query_relevance"]
+__all__ = [
+    "ClassTask",
+    "Names",
+    "Query",
+    "default_classes",
+    "label_matrix",
+    "parse_tasks",
+    "query_relevance",
+    "require_apart",
+]
 
 _VERSUS = re.compile(r"\s+(?:vs\.?|versus)\s+", re.IGNORECASE)
 
@@ -156,3 +165,43 @@ def _require_known(task: ClassTask, shown: Mapping[str, str], names: Names) -> N
         near = get_close_matches(names(name), list(shown), n=3, cutoff=0.5)
         listed = ", ".join(shown[key] for key in (near or sorted(shown)[:12])) or "none"
         raise DataError(f"class {name!r} is neither a label of the manifest nor in the graph; labels: {listed}")
+
+
+def default_classes(
+    records: Sequence[Record], graph: KnowledgeGraph | None, trained: Sequence[str] | None = None
+) -> dict[str, list[str]] | list[str]:
+    """Every label that is both present and absent somewhere; by group if some were named in training and some not.
+
+    Args:
+        records: rows with labels.
+        graph: brings names to one form.
+        trained: the names that a model's training texts held, if it says so.
+
+    Raises:
+        DataError: no label has both values.
+    """
+    values: dict[str, set[float]] = {}
+    for record in records:
+        for label, value in record.labels.items():
+            values.setdefault(label, set()).add(float(value))
+    both = [label for label, found in values.items() if {0.0, 1.0} <= found]
+    if not both:
+        shown = ", ".join(sorted(values)[:12]) or "none"
+        raise DataError(f"no label is both present and absent (labels: {shown}); name classes, for example 'A vs B'")
+    names = Names(graph)
+    groups = {
+        "named in training": [label for label in both if names.named(label, trained)],
+        "never named in training": [label for label in both if names.named(label, trained) is False],
+    }
+    return groups if all(groups.values()) else both
+
+
+def require_apart(train: Iterable[Record], test: Iterable[Record]) -> None:
+    """Refuse training rows whose patient (or image, where there is none) is among the rows to score.
+
+    Raises:
+        DataError: how many patients stand on both sides.
+    """
+    shared = {r.patient_id or r.image for r in train} & {r.patient_id or r.image for r in test}
+    if shared:
+        raise DataError(f"{len(shared)} patients stand in both the training and the scored rows; split by patient")

@@ -53,7 +53,7 @@ class Lines:
     @property
     def legend(self) -> list[tuple[int, str, str]]:
         """Colour number, name and note of each series."""
-        return [(i % _COLOURS, s.name, s.note) for i, s in enumerate(self.series)]
+        return [(i % _COLOURS, s.name, s.note) for i, s in enumerate(self.series) if s.name]
 
     def svg(self) -> str:
         """The chart as an SVG element."""
@@ -159,14 +159,14 @@ class _Frame:
 
     def axes(self, x_label: str, y_label: str, *, y_axis: bool = True) -> list[str]:
         parts = []
-        for tick in _ticks(*self.x_range):
-            x = self.x(tick)
+        for value, tick in _ticks(*self.x_range):
+            x = self.x(value)
             parts.append(f'<path class="grid" d="M{x:.1f} {self.top}V{self.bottom}"/>')
-            parts.append(f'<text x="{x:.1f}" y="{self.bottom + 17}" text-anchor="middle">{_number(tick)}</text>')
-        for tick in _ticks(*self.y_range) if y_axis else []:
-            y = self.y(tick)
+            parts.append(f'<text x="{x:.1f}" y="{self.bottom + 17}" text-anchor="middle">{tick}</text>')
+        for value, tick in _ticks(*self.y_range) if y_axis else []:
+            y = self.y(value)
             parts.append(f'<path class="grid" d="M{self.left} {y:.1f}H{self.right}"/>')
-            parts.append(f'<text x="{self.left - 7}" y="{y + 4.5:.1f}" text-anchor="end">{_number(tick)}</text>')
+            parts.append(f'<text x="{self.left - 7}" y="{y + 4.5:.1f}" text-anchor="end">{tick}</text>')
         if x_label:
             middle = (self.left + self.right) / 2
             parts.append(
@@ -224,20 +224,22 @@ def _span(values: Sequence[NDArray[np.float64]], *, zero: bool = False) -> tuple
     return (low if zero and low == 0 else low - room), high + room
 
 
-def _ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers between the limits, about six of them."""
+def _ticks(low: float, high: float, about: int = 6) -> list[tuple[float, str]]:
+    """Round numbers between the limits, about six of them, each with its words."""
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(i * step, _number(i * step, step)) for i in range(first, last + 1)]
 
 
-def _number(value: float) -> str:
+def _number(value: float, step: float) -> str:
     if abs(value) >= 10_000:
         return f"{value / 1000:g}k"
-    text = f"{value:.3f}".rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text.replace("-", "−")
+    if 0 < step < 1e-3:
+        return "0" if abs(value) < step / 2 else f"{value:.1e}".replace("e-0", "e-").replace("-", "−")
+    digits = next(d for d in range(5) if abs(step * 10**d - round(step * 10**d)) < 1e-6)
+    return f"{value + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _cut(text: str, most: int) -> str:

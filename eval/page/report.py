@@ -47,6 +47,7 @@ def evaluation_blocks(
     *,
     manifest: Manifest | None = None,
     with_images: bool = False,
+    synthetic: bool = False,
     controls: Sequence[Result] = (),
     before_settings: Sequence[Block] = (),
 ) -> list[Block]:
@@ -56,10 +57,12 @@ def evaluation_blocks(
         result: what `evaluate` returned.
         manifest: where the pictures are; needed with `with_images`.
         with_images: put pictures into the page. Only for synthetic data, or when the user said so: they are patients'.
+        synthetic: say on top that nothing here was measured on patients.
         controls: rows of `control_results` and `difference_results`.
         before_settings: further blocks (training curves), put before the settings.
     """
-    blocks: list[Block] = [_headlines(result)]
+    blocks: list[Block] = [Notice(_SYNTHETIC)] if synthetic else []
+    blocks.append(_headlines(result))
     if result.skipped:
         shown = "; ".join(f"row {row}" for row, _ in result.skipped[:8])
         more = f" and {len(result.skipped) - 8} more" if len(result.skipped) > 8 else ""
@@ -123,6 +126,12 @@ def timing_bars(timings: Mapping[str, float], caption: str = "Where the time wen
 _NOTE = "Small print: 95 % interval. Bold: mean over the classes of a group, each class counting alike."
 
 
+_SYNTHETIC = (
+    "Drawn radiographs, not patients: these figures show that the parts work together. They say nothing about how well "
+    "a model reads real radiographs."
+)
+
+
 def _headlines(result: Evaluation) -> Headlines:
     rows = {(r.metric, r.setting, r.target, r.group): r for r in result.results}
     items = []
@@ -132,7 +141,7 @@ def _headlines(result: Evaluation) -> Headlines:
             others = {kind: rows.get(("auc", kind, row.target, row.group)) for kind in ("NEG", "PAIR", "VERSUS")}
             words = {"NEG": "“there is no X”", "PAIR": "both", "VERSUS": "A minus B"}
             rest = "; ".join(f"{words[kind]} {other.value:.3f}" for kind, other in others.items() if other)
-            items.append(Headline(label, _interval(row), f"{_upper(row.task)} by “there is X”. By {rest}."))
+            items.append(Headline(label, _interval(row), f"{_task(row)} by “there is X”. By {rest}."))
         elif row.metric.startswith(("precision_at", "lift_at")) and row.target == "all queries":
             k = row.metric.rsplit("_", 1)[1]
             name = f"Precision at {k}, text to image" if "precision" in row.metric else "Its lift over prevalence"
@@ -141,6 +150,10 @@ def _headlines(result: Evaluation) -> Headlines:
             pool = row.definition.split("pool of ")[1].split(",")[0]
             items.append(Headline("Own report among the best 10", _interval(row), f"pool of {pool}"))
     return Headlines(items)
+
+
+def _task(row: Result) -> str:
+    return "Scored" if row.task in ("not known", "mixed") else _upper(row.task)
 
 
 def _leads(row: Result, result: Evaluation) -> bool:
@@ -184,7 +197,13 @@ def _class_table(result: Evaluation, kinds: Sequence[str]) -> Table:
         if row.target == "macro":
             strong.add(len(rows))
         counts: Cell = None if row.target == "macro" else (f"{row.n_positive:,}", f"of {row.n:,}")
-        rows.append([(_target(row), row.task), counts, *(_interval(cell) if cell else None for cell in cells)])
+        rows.append(
+            [
+                (_target(row), "" if row.task == "not known" else row.task),
+                counts,
+                *(_interval(cell) if cell else None for cell in cells),
+            ]
+        )
     heads = {"POS": "AUC, “there is X”", "NEG": "AUC, “no X”", "PAIR": "AUC, both", "VERSUS": "AUC, A minus B"}
     columns = ["class", "positive", *(heads[kind] for kind in kinds), "AP, both"]
     undefined = sorted({_plain(name) for table in result.tables.values() for name in table.undefined})
@@ -282,7 +301,8 @@ def _settings(result: Evaluation) -> list[Block]:
     values = {
         "images": len(result.records),
         "patients": len(np.unique(result.patients)),
-        "not readable": len(result.skipped),
+        "not readable, left out": len(result.skipped),
+        "not like a frontal chest radiograph, scored": result.implausible,
         **{name.replace("_", " "): value for name, value in result.settings.items() if name != "reports"},
     }
     return [

@@ -23,12 +23,12 @@ class OneHotModel:
     def __init__(self, noise=0.0, seed=0, deaf_to_no=False):
         self.noise, self.rng, self.deaf_to_no = noise, np.random.default_rng(seed), deaf_to_no
 
-    def encode_image(self, images):
+    def encode_image(self, images, *, batch_size=64):
         rows = []
         for image in images:
             present = image[0, : len(CLASSES)] > 127
             rows.append(np.r_[present, ~present] + self.noise * self.rng.normal(size=2 * len(CLASSES)))
-        return unit(np.array(rows, dtype=np.float32))
+        return unit(np.array(rows, dtype=np.float32).reshape(len(images), 2 * len(CLASSES)))
 
     def encode_text(self, texts):
         rows = np.full((len(texts), 2 * len(CLASSES)), 1e-3, dtype=np.float32)

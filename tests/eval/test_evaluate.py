@@ -9,7 +9,7 @@ import pytest
 from kvlp.datasets.manifest import Manifest, Record
 from kvlp.errors import DataError
 from kvlp.eval.evaluate import EvalOptions, control_results, difference_results, evaluate
-from kvlp.eval.images import embed_images
+from kvlp.eval.images import embed_manifest
 from kvlp.eval.metrics import auc
 from kvlp.eval.tasks import ClassTask, Names, Query, label_matrix, parse_tasks, query_relevance
 
@@ -119,7 +119,7 @@ def test_a_wrong_class_is_told_before_images_are_read(fakes, tmp_path):
 def test_embeddings_are_computed_once_and_can_be_used_again(fakes, tmp_path):
     manifest = fakes.write_manifest(tmp_path)
     model = fakes.Model(noise=0.5)
-    embedded = embed_images(model, manifest)
+    embedded = embed_manifest(model, manifest)
     model.encode_image = None
     one = evaluate(model, embedded, fakes.classes, options=FAST)
     two = evaluate(model, embedded, fakes.classes, options=FAST)
@@ -128,7 +128,7 @@ def test_embeddings_are_computed_once_and_can_be_used_again(fakes, tmp_path):
 
 def test_a_model_that_returns_nan_is_refused(fakes, tmp_path):
     model = fakes.Model()
-    model.encode_image = lambda images: np.full((len(images), 6), np.nan, dtype=np.float32)
+    model.encode_image = lambda images, batch_size: np.full((len(images), 6), np.nan, dtype=np.float32)
     with pytest.raises(DataError, match="NaN or infinite"):
         evaluate(model, fakes.write_manifest(tmp_path, patients=3), fakes.classes, options=FAST)
 
