@@ -46,6 +46,7 @@ class Rule:
     looks: str = ""
     through: bool = False
     first: bool = False
+    list: bool = False
     example: str = ""
 
 
@@ -286,7 +287,7 @@ class Clauses:
         stop = self._superseded(number, items)
         at = self.index_at(start)
         reached = [i for i in self.parts[at].items if items[i][0] > start and items[i][1] > end and items[i][0] < stop]
-        doubtful = word.forward is None or word.forward.says == "uncertain"
+        doubtful = word.forward is None or (word.forward.says == "uncertain" and not word.forward.list)
         closed = False
         for index in range(at + 1, len(self.parts)):
             part = self.parts[index]

@@ -45,7 +45,7 @@ def prompts() -> Prompts:
         ("hiatal hernia", "There is a hiatal hernia.", "There is no hiatal hernia."),
         ("bullae", "There are bullae.", "There are no bullae."),
         ("fluid in the fissures", "There is fluid in the fissures.", "There is no fluid in the fissures."),
-        ("a mass with a lucent centre", "There is a mass with a lucent centre.", "There is no mass with a lucent centre."),
+        ("a mass with a pale rim", "There is a mass with a pale rim.", "There is no mass with a pale rim."),
         ("Pleural_Effusion", "There is a pleural effusion.", "There is no pleural effusion."),
         ("Kerley B lines", "There are Kerley B lines.", "There are no Kerley B lines."),
         ("there is a large mass.", "There is a large mass.", "There is no large mass."),
