@@ -12,6 +12,7 @@ def command(
     recipe: str = typer.Argument(help="A recipe's name (`kvlp recipes ls`) or a YAML file."),
     data: Path = typer.Option(..., "--data", help="Manifest: CSV, JSONL or Parquet."),
     out: Path = typer.Option(..., "--out", help="Run folder to write."),
+    shards: Path | None = typer.Option(None, "--shards", help="Read training images from these shards of --data."),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run in --out."),
     seed: int | None = typer.Option(None, "--seed", help="Seed of order, texts and weights."),
     settings: list[str] = typer.Option([], "--set", help="Override a key: stages.0.epochs=2. May be repeated."),
@@ -28,7 +29,7 @@ def command(
     try:
         with progress_line(quiet=as_json) as progress:
             outcome = pretrain(
-                recipe, data=data, out=out, resume=resume, overrides=overrides, compare=compare,
+                recipe, data=data, out=out, shards=shards, resume=resume, overrides=overrides, compare=compare,
                 with_images=with_images, progress=progress,
             )  # fmt: skip
     except Interrupted as error:

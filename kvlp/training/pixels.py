@@ -14,6 +14,7 @@ import numpy as np
 
 from kvlp.datasets.images import load_grey_uint8
 from kvlp.datasets.manifest import Manifest
+from kvlp.datasets.shards import ShardReader
 from kvlp.errors import DataError, ImageError
 from kvlp.models.preprocess import Preprocess
 
@@ -23,10 +24,17 @@ Progress = Callable[[int, int, float], None]
 
 
 def cached_pixels(
-    manifest: Manifest, preprocess: Preprocess, folder: Path, *, jobs: int = 2, progress: Progress | None = None
+    manifest: Manifest,
+    preprocess: Preprocess,
+    folder: Path,
+    *,
+    shards: Path | None = None,
+    jobs: int = 2,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Return (N, S, S) uint8, memory-mapped, row i being the image of the manifest's row i.
 
+    With `shards` the pictures come from there (hashes checked), otherwise from the manifest's files.
     The cache is used again when the manifest and the preprocessing are the same. `progress(done, total, per_second)` is
     called now and then.
 
@@ -41,9 +49,10 @@ def cached_pixels(
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".pixels-{key}.npy.tmp"
     pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(manifest), size, size))
+    images = _decoded(manifest, preprocess, jobs) if shards is None else _from_shards(manifest, preprocess, shards)
     problems: list[str] = []
     began = time.perf_counter()
-    for row, result in enumerate(_decoded(manifest, preprocess, jobs)):
+    for row, result in enumerate(images):
         if isinstance(result, str):
             problems.append(f"row {row + 1}: {result}")
         else:
@@ -76,3 +85,12 @@ def _decoded(manifest: Manifest, preprocess: Preprocess, jobs: int) -> Iterator[
     with ThreadPoolExecutor(jobs) as pool:
         for start in range(0, len(manifest), 1024):  # bounded: a map over all rows would queue every image
             yield from pool.map(decode, range(start, min(start + 1024, len(manifest))))
+
+
+def _from_shards(manifest: Manifest, preprocess: Preprocess, folder: Path) -> Iterator[np.ndarray | str]:
+    row_of = {record.id: row for row, record in enumerate(manifest)}
+    found = {
+        row_of[s.record.id]: preprocess.fit(s.grey) for s in ShardReader(folder).samples() if s.record.id in row_of
+    }
+    for row in range(len(manifest)):
+        yield found.get(row, f"not in the shards of {folder}")

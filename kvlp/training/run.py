@@ -49,11 +49,13 @@ def run_recipe(
     out: Path,
     *,
     resume: bool = False,
+    shards: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Path:
     """Pretrain by `recipe` on `manifest` and return the final checkpoint folder, `out/checkpoint`.
 
     `out` gets recipe.yaml (as resolved), metrics.jsonl (a row a step), states/ (the two newest) and checkpoint/.
+    With `shards` (a folder that `write_shards` made of the manifest) the images are read from there.
     With `resume` a run that was killed goes on from its newest state; on CPU the weights at the end are those of
     the run that was never killed, bit for bit.
 
@@ -66,7 +68,7 @@ def run_recipe(
     if (out / "checkpoint" / "kvlp.json").is_file():
         return out / "checkpoint"
     torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
-    prepared = prepare(recipe, manifest, out, _phases(report))
+    prepared = prepare(recipe, manifest, out, _phases(report), shards=shards)
     runner = _Runner(recipe, prepared, out, report)
     with _stop_signals() as stop:
         runner.run(stop)

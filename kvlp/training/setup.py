@@ -56,7 +56,7 @@ class Prepared:
     data_hash: str
 
 
-def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase) -> Prepared:
+def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shards: Path | None = None) -> Prepared:
     """Read the data and build the towers.
 
     Raises:
@@ -85,8 +85,9 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase) -> Prep
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device, memory_format=torch.channels_last)
     pixels = cached_pixels(
-        rows, preprocess, out / "cache", progress=lambda done, total, rate: phase("decode images", done, total, rate)
-    )
+        rows, preprocess, out / "cache", shards=shards,
+        progress=lambda done, total, rate: phase("decode images", done, total, rate),
+    )  # fmt: skip
     return Prepared(
         graph=graph,
         taught=_taught(recipe, graph),

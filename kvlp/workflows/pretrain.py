@@ -1,4 +1,4 @@
-"""`kvlp.pretrain`: train by a recipe, evaluate on rows that were not trained on, compare with controls, write the page."""
+"""`kvlp.pretrain`: train by a recipe, evaluate on unseen rows, compare with controls, write the page."""
 
 from __future__ import annotations
 
@@ -64,11 +64,12 @@ class Outcome:
             yield f"page: {self.page}"
 
 
-def pretrain(
+def pretrain(  # noqa: PLR0913 - one argument for each thing a user may say
     recipe: str | Path | Recipe,
     *,
     data: PathLike | Manifest,
     out: PathLike,
+    shards: PathLike | None = None,
     resume: bool = False,
     overrides: Sequence[str] = (),
     compare: Sequence[str] = (),
@@ -81,6 +82,7 @@ def pretrain(
         recipe: a recipe's name ("phantom-cpu"), a YAML file, or a Recipe.
         data: a manifest (CSV, JSONL, Parquet), or one that is loaded.
         out: run folder; gets checkpoint/, metrics.jsonl, results.jsonl and report.html.
+        shards: read the training images from these shards of the manifest instead of from files.
         resume: go on with the run that is there.
         overrides: `key=value` settings ("stages.0.epochs=2").
         compare: recipes to run on the same data with the same overrides, as controls; each in OUT/compare/NAME.
@@ -94,11 +96,14 @@ def pretrain(
     manifest = data if isinstance(data, Manifest) else Manifest.load(data)
     folder = Path(out)
     others = [load_recipe(name, overrides) for name in compare]
-    outcome = Outcome(run_recipe(settings, manifest, folder, resume=resume, progress=progress))
+    tar = Path(shards) if shards is not None else None
+    outcome = Outcome(run_recipe(settings, manifest, folder, resume=resume, shards=tar, progress=progress))
     controls = {}
     for other in others:
         target = folder / "compare" / other.name
-        controls[other.name] = run_recipe(other, manifest, target, resume=target.exists(), progress=progress)
+        controls[other.name] = run_recipe(
+            other, manifest, target, resume=target.exists(), shards=tar, progress=progress
+        )
     blocks = _evaluate_all(settings, manifest, outcome, controls, with_images=with_images, progress=progress)
     write_results(folder / "results.jsonl", outcome.results)
     curves: list[Block] = [Section("Training"), loss_charts(loss_rows(folder / "metrics.jsonl"))]
