@@ -200,10 +200,11 @@ def _spec(name: str, seed: int, room: _Room) -> FindingSpec | None:
 
 
 def _wanted(seed: int) -> list[str]:
-    """Ids the study should have, each from its own stream; edema and effusion follow the heart, moderately."""
-    if stream(seed, "normal").random() < NORMAL_SHARE:
+    """Ids the study should have, each from its own draw; edema and effusion follow the heart, moderately."""
+    draws = stream(seed, "has").random(1 + len(FINDINGS)).tolist()
+    if draws[0] < NORMAL_SHARE:
         return []
-    chance = {name: float(stream(seed, "has:" + name).random()) for name in FINDINGS}
+    chance = dict(zip(FINDINGS, draws[1:]))
     factor = dict.fromkeys(FINDINGS, 1.0)
     heart = chance["cardiomegaly"] < RATES["cardiomegaly"]
     factor["pulmonary_edema"] = 2.6 if heart else 0.95
@@ -220,8 +221,9 @@ def _sample_findings(seed: int, kept: Mapping[str, FindingSpec] | None) -> dict[
     wanted = [n for n in _wanted(seed) if kept is None or n not in CHRONIC] + list(kept or {})
     room = _Room()
     found: dict[str, FindingSpec] = {}
-    # The rarer, unseen findings choose their place first.
-    for name in sorted(wanted, key=lambda n: (n not in ALL_UNSEEN, stream(seed, "order:" + n).random())):
+    rank = dict(zip(FINDINGS, stream(seed, "order").permutation(len(FINDINGS)).tolist()))
+    # What a patient already has stays; then the rarer, unseen findings choose their place.
+    for name in sorted(wanted, key=lambda n: (kept is None or n not in kept, n not in ALL_UNSEEN, rank[n])):
         if any(name in _NEVER_WITH.get(o, ()) or o in _NEVER_WITH.get(name, ()) for o in found):
             continue
         if kept is not None and name in kept:

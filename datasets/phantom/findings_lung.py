@@ -57,8 +57,11 @@ def atelectasis(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Fi
         else:
             alpha = _wedge(scene, sign, spec.severity, rng)
             _fill(scene, alpha * np.float32(0.9 * (0.3 + 0.7 * spec.contrast)))
+            # Behind the heart the collapsed lobe shows as a second, denser shadow.
+            scene.extra += alpha * scene.middle * scene.cage * np.float32(0.55 * spec.contrast)
+            alpha = alpha * scene.cage
         total = np.maximum(total, alpha)
-    return total * scene.lung
+    return total
 
 
 def _plates(scene: Scene, sign: int, rng: np.random.Generator) -> Field:
@@ -77,11 +80,16 @@ def _plates(scene: Scene, sign: int, rng: np.random.Generator) -> Field:
 def _wedge(scene: Scene, sign: int, severity: int, rng: np.random.Generator) -> Field:
     """A triangle from the hilum to the diaphragm, sharp on its lateral side."""
     top = 0.50 if severity == 3 else 0.56
-    reach = (0.17 if severity == 2 else 0.25) + float(rng.uniform(-0.01, 0.02))
+    reach = (0.18 if severity == 2 else 0.25) + 0.06 * (sign > 0) + float(rng.uniform(-0.01, 0.02))
     floor = scene.plain.dome[int(sign > 0)]
     along = np.clip((scene.y - np.float32(top)) / np.float32(floor - top), 0, 1.2)
     border = np.float32(0.07) + np.float32(reach - 0.02) * along**1.3
-    return scene.on(sign) * step(border - scene.u, 0.014) * step(scene.y - np.float32(top), 0.03)
+    return (
+        scene.on(sign)
+        * step(border - scene.u, 0.012)
+        * step(scene.u - np.float32(0.045), 0.04)
+        * step(scene.y - np.float32(top), 0.03)
+    )
 
 
 def pulmonary_edema(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:

@@ -172,9 +172,9 @@ class _Writer:
         parts = [side] if where == "side" and side and (self.rng.random() < 0.9) else []
         if not noun.startswith("increased") and self.rng.random() < 0.65:
             degree = self.pick(entry["degree"][spec.severity - 1])
-            # "mildly" goes with "enlarged hilum", not with "hilar enlargement".
-            adverb = degree.endswith("ly") and not noun.startswith(("enlarged", "prominent"))
-            degree = "" if adverb or degree in noun else degree
+            # "mildly" goes with "enlarged hilum" alone, "mild" with "hilar enlargement" alone.
+            fits = degree.endswith("ly") == noun.startswith(("enlarged", "prominent"))
+            degree = degree if fits and degree not in noun else ""
             parts.insert(0, degree)
         phrase = " ".join(p for p in (*parts, noun) if p)
         place = _place(spec)

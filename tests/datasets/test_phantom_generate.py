@@ -1,0 +1,100 @@
+"""Folders of phantom radiographs: complete, repeatable, split by patient."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kvlp.datasets.manifest import Manifest
+from kvlp.datasets.phantom import DEVICES, FINDINGS, UNSEEN, UNSEEN_FINAL, generate_phantom
+from kvlp.datasets.phantom.generate import patient_cases
+from kvlp.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    out = tmp_path_factory.mktemp("phantom")
+    return out, generate_phantom(out, patients=60, seed=5, size=64, jobs=1)
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_everything_is_there(made):
+    out, manifest = made
+    assert 60 <= len(manifest) <= 120
+    again = Manifest.load(out / "manifest.csv")
+    assert again.content_hash == manifest.content_hash
+    for record in again:
+        with Image.open(again.path_of(record)) as image:
+            assert image.size == (64, 64)
+            assert image.mode == "L"
+        assert record.text.count("FINDINGS:") == 1
+        assert set(record.labels) <= {*FINDINGS, *DEVICES}
+        assert record.view in ("PA", "AP", "AP supine")
+    truth = [json.loads(line) for line in (out / "truth.jsonl").read_text().splitlines()]
+    assert [t["id"] for t in truth] == [r.id for r in again]
+    for t, r in zip(truth, again):
+        assert {f["id"] for f in t["findings"] + t["devices"]} == {k for k, v in r.labels.items() if v == 1}
+
+
+def test_jobs_do_not_change_a_byte(made, tmp_path):
+    out, _ = made
+    generate_phantom(tmp_path, patients=60, seed=5, size=64, jobs=2)
+    assert contents(tmp_path) == contents(out)
+
+
+def test_another_seed_is_another_set(made, tmp_path):
+    _, manifest = made
+    other = generate_phantom(tmp_path, patients=20, seed=6, size=64, jobs=1)
+    assert not {r.text for r in other} & {r.text for r in manifest}
+
+
+def test_more_patients_leave_the_first_ones_as_they_are(made, tmp_path):
+    out, _ = made
+    few = generate_phantom(tmp_path, patients=10, seed=5, size=64, jobs=1)
+    for record in few:
+        assert few.path_of(record).read_bytes() == (out / record.image).read_bytes()
+
+
+def test_no_patient_is_in_two_splits(made):
+    _, manifest = made
+    splits = {}
+    for record in manifest:
+        splits.setdefault(record.patient_id, set()).add(record.split)
+    assert all(len(s) == 1 for s in splits.values())
+    assert {s for v in splits.values() for s in v} == {"train", "dev", "test"}
+
+
+def test_a_thousand_test_images_hold_sixty_of_each_unseen_finding():
+    """Over draws of 1,000 studies: the rates leave room for chance."""
+    cases = [c for p in range(2400) for c in patient_cases(0, p)]
+    for start in (0, 1000, 2000):
+        part = cases[start : start + 1000] if start < 2000 else cases[-1000:]
+        for name in UNSEEN + UNSEEN_FINAL:
+            assert sum(name in c.findings for c in part) >= 50, name
+    for name in UNSEEN + UNSEEN_FINAL:
+        assert np.mean([name in c.findings for c in cases]) >= 0.065, name
+
+
+def test_fractions_are_kept(tmp_path):
+    made = generate_phantom(tmp_path, patients=30, seed=1, size=64, jobs=1, fractions={"all": 1.0})
+    assert {r.split for r in made} == {"all"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "exactly one of patients and images"),
+        ({"patients": 3, "images": 3}, "exactly one of patients and images"),
+        ({"patients": 0}, "patients >= 1"),
+        ({"patients": 2, "jobs": 0}, "jobs >= 1"),
+        ({"patients": 2, "fractions": {"train": 0.5}}, "add up to 1"),
+        ({"patients": 2, "size": 20}, "64 to 2048"),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        generate_phantom(tmp_path / "x", **{"jobs": 1, **options})
