@@ -95,13 +95,13 @@ def test_licence_is_apache(repository: Path) -> None:
     assert "Version 2.0, January 2004" in text
 
 
-def test_readme_example_runs_as_it_stands(repository: Path, tmp_path: Path) -> None:
+def test_readme_example_runs_as_it_stands(repository: Path, wheel_folder: Path, tmp_path: Path) -> None:
     if not (repository / "kvlp" / "pretrained" / "phantom-tiny").is_dir():
         pytest.skip("phantom-tiny is not there yet")
     blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len([line for line in blocks[0].splitlines() if line.strip()]) == 10
     (tmp_path / "example.py").write_text(blocks[0], encoding="utf-8")
-    env = dict(os.environ, PYTHONSAFEPATH="1", HF_HUB_OFFLINE="1")
+    env = dict(os.environ, PYTHONPATH=str(wheel_folder), PYTHONSAFEPATH="1", HF_HUB_OFFLINE="1")
     done = subprocess.run(
         [sys.executable, "example.py"],
         cwd=tmp_path,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from packaging.version import Version
 from kvlp.doctor import FLOORS
 
 FOLDERS = {"kvlp": "kvlp", "knowledge": "kvlp.knowledge", "datasets": "kvlp.datasets", "eval": "kvlp.eval"}
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +25,9 @@ def pyproject(repository: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def source(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a wheel is built from."""
-    copy = tmp_path_factory.mktemp("source")
-    for folder in FOLDERS:
-        shutil.copytree(repository / folder, copy / folder, ignore=LEFT_OUT)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(repository / name, copy / name)
-    return copy
-
-
-@pytest.fixture(scope="module")
-def wheel_names(source: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Names in a wheel built without a network."""
-    if Version(metadata.version("setuptools")) < Version("77"):
-        pytest.skip("building the wheel needs setuptools >= 77 (extra dev)")
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*command, "-w", str(out), str(source)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return zipfile.ZipFile(next(out.glob("kvlp-*.whl"))).namelist()
+def wheel_names(wheel: Path) -> list[str]:
+    """Names in the wheel."""
+    return zipfile.ZipFile(wheel).namelist()
 
 
 def installed_path(file: Path, root: Path) -> str:
@@ -89,6 +70,23 @@ def test_wheel_holds_every_file_of_the_packages(wheel_names: list[str], source: 
     ]
     missing = {installed_path(file, source) for file in files} - set(wheel_names)
     assert not missing, "add their pattern to [tool.setuptools.package-data]"
+
+
+def test_installed_wheel_is_found_whole_and_hides_no_other_datasets(wheel_folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import importlib.util as u, kvlp, kvlp.datasets.manifest, kvlp.knowledge.graph, kvlp.eval.metrics\n"
+        "print(kvlp.__file__, kvlp.datasets.__file__, kvlp.knowledge.__file__, kvlp.eval.__file__, sep='\\n')\n"
+        "spec = u.find_spec('datasets')\n"
+        "print(spec and spec.origin)"
+    )
+    env = dict(os.environ, PYTHONPATH=str(wheel_folder))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    *ours, other = done.stdout.splitlines()
+    assert len(ours) == 4, done.stderr
+    assert all(Path(line).is_relative_to(wheel_folder / "kvlp") for line in ours)
+    assert other == "None" or not Path(other).is_relative_to(wheel_folder)
 
 
 def test_wheel_carries_the_licence(wheel_names: list[str]) -> None:
