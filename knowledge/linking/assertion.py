@@ -24,7 +24,7 @@ from kvlp.errors import KnowledgeError
 from kvlp.knowledge.linking.dictionary import expand
 from kvlp.typing import Assertion, PathLike
 
-__all__ = ["Clauses", "Rule", "Ruling", "Rules", "Word", "read_rules"]
+__all__ = ["PRESENT", "Clauses", "Rule", "Ruling", "Rules", "Word", "alternatives", "read_rules"]
 
 Separator: TypeAlias = Literal["", "comma", "and", "or", "end"]
 Hit: TypeAlias = "tuple[int, int, Word]"
@@ -34,7 +34,7 @@ _Said: TypeAlias = tuple[str, str, Span]
 
 _MARKS = re.compile(r"[,;?()]|\s[-\u2013\u2014]{1,2}\s")
 _STRENGTH = {"": 0, "comma": 1, "and": 2, "or": 3, "end": 4}
-_LISTED = re.compile(r"\s+or\s+(?:an?\s+|possible\s+|possibly\s+)?", re.IGNORECASE)
+_OR = re.compile(r"\s+(or)\s+(?:an?\s+|possible\s+|possibly\s+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,8 @@ class Word:
     verb: bool = False
     exists: bool = False
     affirms: bool = False
-
-    @property
-    def triggers(self) -> bool:
-        """Whether it may say something of a concept."""
-        return self.forward is not None or self.backward is not None or self.around is not None
+    #: whether it may say something of a concept: it looks forward, backward or around
+    triggers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +90,7 @@ class Rules:
     unasserted_types: frozenset[str]
 
 
+#: what holds where no trigger says otherwise
 PRESENT = Ruling(Assertion.PRESENT)
 
 
@@ -111,7 +109,7 @@ def read_rules(path: PathLike | None = None) -> Rules:
         phrases = row.pop("phrases")
         rule = _rule(row, file)
         rules.append(rule)
-        part = {"hides": True} if rule.says == "nothing" else {rule.looks: rule}
+        part = {"hides": True} if rule.says == "nothing" else {rule.looks: rule, "triggers": True}
         _add(words, phrases, part)
     _add(words, data["ends"], {"ends": True})
     for name, phrases in data["separators"].items():
@@ -254,14 +252,14 @@ class Clauses:
             items: spans of what may be asserted, in order.
         """
         if not self._triggers and not any(self.text[s] == "?" for s, _ in self._marks):
-            return self._differential(items, [PRESENT] * len(items))
+            return alternatives(self.text, items, [PRESENT] * len(items))
         for number, (start, _) in enumerate(items):
             self.part_at(start).items.append(number)
         said: list[list[_Said]] = [[] for _ in items]
         for number, hit in enumerate(self._triggers):
             self._apply(number, hit, items, said)
         self._question_marks(items, said)
-        return self._differential(items, [_decide(s) for s in said])
+        return alternatives(self.text, items, [_decide(s) for s in said])
 
     def _apply(self, number: int, hit: Hit, items: Sequence[Span], said: list[list[_Said]]) -> None:
         start, end, word = hit
@@ -346,20 +344,17 @@ class Clauses:
             for item in after or before:
                 said[item].append(("uncertain", "around", (start, end)))
 
-    def _differential(self, items: Sequence[Span], rulings: list[Ruling]) -> list[Ruling]:
-        """Two findings joined by "or" that nothing denies are alternatives: both are uncertain."""
-        for i in range(len(items) - 1):
-            left, right = rulings[i], rulings[i + 1]
-            match = (
-                _LISTED.fullmatch(self.text, items[i][1], items[i + 1][0]) if items[i][1] < items[i + 1][0] else None
-            )
-            if match is None or Assertion.ABSENT in (left.assertion, right.assertion):
-                continue
-            at = self.text.lower().index("or", match.start())
-            for k in (i, i + 1):
-                if rulings[k].assertion is Assertion.PRESENT:
-                    rulings[k] = Ruling(Assertion.UNCERTAIN, (at, at + 2))
-        return rulings
+
+def alternatives(text: str, items: Sequence[Span], rulings: list[Ruling]) -> list[Ruling]:
+    """Two findings joined by "or" that nothing denies are alternatives: both are uncertain."""
+    for i in range(len(items) - 1):
+        if items[i][1] >= items[i + 1][0] or Assertion.ABSENT in (rulings[i].assertion, rulings[i + 1].assertion):
+            continue
+        match = _OR.fullmatch(text, items[i][1], items[i + 1][0])
+        for k in (i, i + 1) if match else ():
+            if rulings[k].assertion is Assertion.PRESENT:
+                rulings[k] = Ruling(Assertion.UNCERTAIN, match.span(1) if match else None)
+    return rulings
 
 
 def _may_have_marks(text: str, start: int, end: int) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kvlp.errors import DataError
-from kvlp.knowledge.linking.assertion import Clauses, Ruling, Word, read_rules
+from kvlp.knowledge.linking.assertion import PRESENT, Clauses, Ruling, Word, alternatives, read_rules
 from kvlp.knowledge.linking.dictionary import Dictionary
 from kvlp.knowledge.linking.normalise import variants
 from kvlp.knowledge.linking.statements import Statement, find_statements, statement_words
@@ -190,21 +190,19 @@ def _sentence(
     text: str, span: Span, hits: list[list[tuple[int, int, Any]]], section: str, asserted: dict[str, bool]
 ) -> Iterator[Mention]:
     concepts, words, subjects, predicates = hits
-    if not words and not predicates:
-        found = [_Found(e.concept, (s, t), (s, t), e.score, e.asserted) for s, t, e in concepts]
-        clauses = None
-    else:
+    if any(w.triggers for _, _, w in words) or (subjects and predicates) or text.find("?", *span) >= 0:
         predicates = _true_predicates(predicates, words, concepts)
-        inside = [(s, t) for s, t, _ in concepts] + [(s, t) for s, t, _ in subjects]
-        inside += [(s, t) for s, t, _ in predicates]
+        inside = [(s, t) for group in (concepts, subjects, predicates) for s, t, _ in group]
         clauses = Clauses(text, *span, words, inside, [(s, t) for s, t, _ in predicates] if subjects else ())
-        found = _merge(concepts, find_statements(clauses, subjects, predicates) if subjects else [], asserted)
-    items = [f.anchor for f in found if f.asserted]
-    if clauses is None:
-        clauses = Clauses(text, *span, (), (), ())
-    rulings = iter(clauses.rule(items))
+        found = _merge(concepts, find_statements(clauses, subjects, predicates), asserted)
+        rulings = clauses.rule([f.anchor for f in found if f.asserted])
+    else:  # nothing but names
+        found = [_Found(e.concept, (s, t), (s, t), e.score, e.asserted) for s, t, e in concepts]
+        items = [f.anchor for f in found if f.asserted]
+        rulings = alternatives(text, items, [PRESENT] * len(items))
+    ruled = iter(rulings)
     for f in found:
-        yield _mention(text, f, next(rulings) if f.asserted else None, section)
+        yield _mention(text, f, next(ruled) if f.asserted else None, section)
 
 
 def _true_predicates(

@@ -86,6 +86,8 @@ def _rows(path: PathLike | None) -> list[dict]:
 
 def find_statements(clauses: Clauses, subjects: Sequence[Hit], predicates: Sequence[Hit]) -> list[Statement]:
     """Join the subjects and predicates of one sentence; a subject takes at most one predicate for each concept."""
+    if not subjects:
+        return []
     found: dict[tuple[int, str], Statement] = {}
     spans = [(s, e) for s, e, _ in subjects]
     starts = {s for s, _ in spans}
