@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,8 +16,8 @@ class EntityLoss(nn.Module):
 
     The prompt "there is X" should match the images in which X is present and no image in which it is absent; the
     prompt "there is no X" the other way round. Images whose report does not mention X, or doubts it, do not count.
-    Each finding weighs the same however often it is mentioned, and its present and absent images weigh the same
-    when `balanced`.
+    When `balanced`, each finding weighs the same however often it is mentioned, and so do its present and its absent
+    images; a finding of which the batch knows one side only is left out, for it could be learned without the image.
 
     Shape: image_emb (B, D), present_emb (C, D), absent_emb (C, D) of unit norm; labels (B, C) with 1 present,
         0 absent, -1 uncertain, NaN not mentioned; scale and bias scalars (scale already exponentiated) -> scalar in
@@ -50,12 +49,10 @@ class EntityLoss(nn.Module):
         return LossOutput(total, {"present": present_loss.detach(), "absent": absent_loss.detach()})
 
     def _weights(self, labels: Tensor) -> Tensor:
-        """Weight of every (image, finding): 0 where unknown; known ones of a finding sum to 1."""
+        """Weight of every (image, finding): 0 where unknown; known ones of a finding sum to 1 (or 0)."""
         present, absent = (labels == 1).float(), (labels == 0).float()
         if not self.balanced:
             return present + absent
-        weights = torch.zeros_like(present)
-        sides = torch.stack([present.sum(dim=0) > 0, absent.sum(dim=0) > 0]).sum(dim=0).clamp(min=1)  # (C,)
-        for known in (present, absent):
-            weights = weights + known / known.sum(dim=0).clamp(min=1) / sides
-        return weights
+        count_present, count_absent = present.sum(dim=0), absent.sum(dim=0)  # (C,)
+        both = (count_present > 0) & (count_absent > 0)
+        return 0.5 * both * (present / count_present.clamp(min=1) + absent / count_absent.clamp(min=1))

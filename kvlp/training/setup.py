@@ -127,8 +127,8 @@ def _texts(recipe: Recipe, rows: Manifest, graph: KnowledgeGraph) -> TextRows:
     if not recipe.data.shuffle_reports:
         return texts
     order = np.random.default_rng([recipe.seed, 77]).permutation(len(rows))
-    slots = tuple(texts.slots[i] for i in order)
-    return replace(texts, slots=slots, labels=texts.labels[order], signature=texts.signature[order])
+    slots, weights = tuple(texts.slots[i] for i in order), tuple(texts.weights[i] for i in order)
+    return replace(texts, slots=slots, weights=weights, labels=texts.labels[order], signature=texts.signature[order])
 
 
 def _taught(recipe: Recipe, graph: KnowledgeGraph) -> KnowledgeGraph:

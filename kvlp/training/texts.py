@@ -33,6 +33,10 @@ CLASS_TYPES = frozenset({"finding", "disease", "device"})
 SKIPPED_SECTIONS = frozenset({"indication", "comparison", "technique"})
 NO_FINDING = "No Finding"
 
+#: A sentence that says that something is there (or that no rule can read) is drawn this much more often than one that
+#: only denies: most sentences of most reports deny.
+PRESENT_WEIGHT = 4.0
+
 #: One thing that a training text may say: the wordings it can be said in.
 Slot = tuple[str, ...]
 
@@ -43,6 +47,7 @@ class TextRows:
 
     Attributes:
         slots: for each row, the things its text may say; a training text is a random subset of them.
+        weights: for each row, how readily each slot is drawn.
         classes: concept ids of the C named findings, sorted.
         labels: (N, C) float32, 1 present, 0 absent, -1 uncertain, NaN not mentioned.
         signature: (N,) integers, equal where two rows say the same or name the same findings.
@@ -50,6 +55,7 @@ class TextRows:
     """
 
     slots: tuple[tuple[Slot, ...], ...]
+    weights: tuple[FloatArray, ...]
     classes: tuple[str, ...]
     labels: FloatArray
     signature: IntArray
@@ -60,7 +66,7 @@ class TextRows:
         slots = self.slots[row]
         if max_sentences:
             count = min(len(slots), int(rng.integers(1, max_sentences + 1)))
-            chosen = np.sort(rng.choice(len(slots), size=count, replace=False))
+            chosen = np.sort(rng.choice(len(slots), size=count, replace=False, p=self.weights[row]))
             slots = tuple(slots[i] for i in chosen)
         return " ".join(slot[int(rng.integers(len(slot)))] for slot in slots)
 
@@ -85,6 +91,7 @@ def read_texts(manifest: Manifest, graph: KnowledgeGraph, *, source: str = "auto
     labels = np.array([[row.said.get(c, math.nan) for c in classes] for row in rows], dtype=np.float32)
     return TextRows(
         slots=tuple(row.slots for row in rows),
+        weights=tuple(_shares(row.denials) for row in rows),
         classes=classes,
         labels=labels.reshape(len(rows), len(classes)),
         signature=_signatures(rows),
@@ -95,6 +102,7 @@ def read_texts(manifest: Manifest, graph: KnowledgeGraph, *, source: str = "auto
 @dataclass(frozen=True)
 class _Row:
     slots: tuple[Slot, ...]
+    denials: tuple[bool, ...]  # whether a slot only denies
     said: dict[str, float]  # concept id -> label, for every concept of a class type that the row speaks of
     named: frozenset[str] = frozenset()  # concepts whose name or synonym stands in the text
 
@@ -115,10 +123,12 @@ class _RowReader:
             return self._from_report(report)
         if self.source != "report" and record.labels:
             return self._from_labels(record)
-        return _Row((), {})
+        return _Row((), (), {})
 
     def _from_report(self, report: str) -> _Row:
+        mentions = self.linker(report)
         slots: list[Slot] = []
+        denials: list[bool] = []
         for section in split_sections(report):
             if section.name in SKIPPED_SECTIONS:
                 continue
@@ -126,8 +136,13 @@ class _RowReader:
                 sentence = report[start:end].strip()
                 if any(letter.isalpha() for letter in sentence):
                     slots.append((sentence,))
-        mentions = self.linker(report)
-        return _Row(tuple(slots), self._said(mentions), frozenset(m.concept for m in mentions))
+                    denials.append(self._only_denies([m for m in mentions if start <= m.start < end]))
+        return _Row(tuple(slots), tuple(denials), self._said(mentions), frozenset(m.concept for m in mentions))
+
+    def _only_denies(self, mentions: Sequence[Mention]) -> bool:
+        stated = [m for m in mentions if CLASS_TYPES & set(self.graph[m.concept].semantic_types)]
+        normal = any("normal" in self.graph[m.concept].semantic_types for m in mentions)
+        return bool(stated or normal) and all(m.assertion is Assertion.ABSENT for m in stated)
 
     def _said(self, mentions: Sequence[Mention]) -> dict[str, float]:
         if not mentions:
@@ -138,13 +153,15 @@ class _RowReader:
     def _from_labels(self, record: Record) -> _Row:
         said: dict[str, float] = {}
         slots: list[Slot] = []
+        denials: list[bool] = []
         for name, value in record.labels.items():
             if value not in (PRESENT, ABSENT):
                 continue
             slots.append(self._wording(name, value))
+            denials.append(value == ABSENT)
             if name != NO_FINDING:
                 said[self.graph.concept(name).id] = value
-        return _Row(tuple(slots), said, frozenset(said))
+        return _Row(tuple(slots), tuple(denials), said, frozenset(said))
 
     def _wording(self, name: str, value: float) -> Slot:
         key = (name, value)
@@ -154,13 +171,18 @@ class _RowReader:
         return self.wordings[key]
 
 
+def _shares(denials: Sequence[bool]) -> FloatArray:
+    weights = np.array([1.0 if denies else PRESENT_WEIGHT for denies in denials])
+    return weights / weights.sum()
+
+
 def _named_classes(
     rows: Sequence[_Row], patients: Sequence[str], graph: KnowledgeGraph, min_patients: int
 ) -> tuple[str, ...]:
     named: dict[str, set[str]] = defaultdict(set)
     for row, patient in zip(rows, patients, strict=True):
         for concept, value in row.said.items():
-            if value == PRESENT:
+            if value == PRESENT and concept in row.named:
                 named[concept].add(patient)
     return tuple(sorted(c for c, who in named.items() if len(who) >= min_patients and c in graph))
 
