@@ -93,7 +93,7 @@ def reshape(anatomy: Anatomy, spec: FindingSpec) -> Anatomy:
     rng, grade, k = stream(spec.seed, "shape"), spec.severity - 1, spec.contrast
     match spec.id:
         case "cardiomegaly":
-            ratio = (0.57, 0.63, 0.70)[grade] - 0.06 * (1 - k) + float(rng.uniform(-0.01, 0.01))
+            ratio = (0.61, 0.67, 0.73)[grade] - 0.06 * (1 - k) + float(rng.uniform(-0.01, 0.01))
             return replace(anatomy, heart_ratio=ratio, heart_height=anatomy.heart_height + 0.02 + 0.012 * grade)
         case "hyperinflation":
             drop = (0.055 + 0.02 * grade) * (0.55 + 0.45 * k)
@@ -301,7 +301,7 @@ class Scene:
             return gone, pieces
         rib, at, jump = fracture_site(spec)
         beyond = step(q - np.float32(at), 0.02)
-        dense = np.float32(0.17 + 0.16 * spec.contrast) * np.clip(1.25 - np.abs(q - np.float32(at)) * 3, 0.5, 1)
+        dense = np.float32(0.3 + 0.25 * spec.contrast) * np.clip(1.25 - np.abs(q - np.float32(at)) * 3, 0.5, 1)
         stands = np.float32(jump) * (1 - (q - np.float32(at)) / np.float32(1.05 - at))
         for sign in spec.signs:
             for n in range(spec.severity):

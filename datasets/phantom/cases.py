@@ -79,8 +79,8 @@ class FindingSpec:
 
     @property
     def contrast(self) -> float:
-        """Factor on density: 1 easy, 0.8 medium, 0.6 hard."""
-        return {"easy": 1.0, "medium": 0.8, "hard": 0.6}[self.difficulty]
+        """Factor on density: 1 easy, 0.85 medium, 0.7 hard."""
+        return {"easy": 1.0, "medium": 0.85, "hard": 0.7}[self.difficulty]
 
     @property
     def signs(self) -> tuple[int, ...]:
@@ -191,8 +191,8 @@ def _place(name: str, severity: int, room: _Room, rng: np.random.Generator) -> t
 
 def _spec(name: str, seed: int, room: _Room) -> FindingSpec | None:
     rng = stream(seed, name)
-    severity = int(rng.choice(3, p=(0.3, 0.4, 0.3))) + 1
-    difficulty = DIFFICULTIES[int(rng.choice(3, p=(0.45, 0.35, 0.2)))]
+    severity = int(rng.choice(3, p=(0.2, 0.4, 0.4))) + 1
+    difficulty = DIFFICULTIES[int(rng.choice(3, p=(0.6, 0.3, 0.1)))]
     placed = _place(name, severity, room, rng)
     if placed is None:
         return None

@@ -53,12 +53,12 @@ def atelectasis(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Fi
     for sign in spec.signs:
         if spec.severity == 1:
             alpha = _plates(scene, sign, rng) * scene.lung
-            scene.extra += alpha * np.float32(0.62 * spec.contrast)
+            scene.extra += alpha * np.float32(0.9 * spec.contrast)
         else:
             alpha = _wedge(scene, sign, spec.severity, rng)
             _fill(scene, alpha * np.float32(0.9 * (0.3 + 0.7 * spec.contrast)))
             # Behind the heart the collapsed lobe shows as a second, denser shadow.
-            scene.extra += alpha * scene.middle * scene.cage * np.float32(0.55 * spec.contrast)
+            scene.extra += alpha * scene.middle * scene.cage * np.float32(0.8 * spec.contrast)
             alpha = alpha * scene.cage
         total = np.maximum(total, alpha)
     return total
@@ -67,20 +67,20 @@ def atelectasis(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Fi
 def _plates(scene: Scene, sign: int, rng: np.random.Generator) -> Field:
     out = np.zeros_like(scene.x)
     floor = scene.plain.dome[int(sign > 0)]
-    for n in range(2):
+    for n in range(3):
         start = float(rng.uniform(0.10, 0.16))
         stop = start + float(rng.uniform(0.13, 0.18))
         y = floor - 0.045 - 0.05 * n - float(rng.uniform(0, 0.02))
         tilt = float(rng.uniform(-0.035, 0.035))
         ends = np.array([[0.5 + sign * start, y], [0.5 + sign * stop, y + tilt]])
-        out = np.maximum(out, polyline(scene.x, scene.y, ends, max(0.0085, scene.line * 1.3)))
+        out = np.maximum(out, polyline(scene.x, scene.y, ends, max(0.012, scene.line * 1.6)))
     return out
 
 
 def _wedge(scene: Scene, sign: int, severity: int, rng: np.random.Generator) -> Field:
     """A triangle from the hilum to the diaphragm, sharp on its lateral side."""
-    top = 0.50 if severity == 3 else 0.56
-    reach = (0.18 if severity == 2 else 0.25) + 0.06 * (sign > 0) + float(rng.uniform(-0.01, 0.02))
+    top = 0.46 if severity == 3 else 0.52
+    reach = (0.21 if severity == 2 else 0.28) + 0.06 * (sign > 0) + float(rng.uniform(-0.01, 0.02))
     floor = scene.plain.dome[int(sign > 0)]
     along = np.clip((scene.y - np.float32(top)) / np.float32(floor - top), 0, 1.2)
     border = np.float32(0.07) + np.float32(reach - 0.02) * along**1.3
@@ -108,15 +108,15 @@ def pulmonary_edema(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -
 
 def lung_nodule(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:
     """One round spot, sharp at its edge."""
-    radius = (0.019, 0.024, 0.029)[spec.severity - 1]
+    radius = (0.026, 0.031, 0.036)[spec.severity - 1]
     alpha = step(1 - ellipse(scene.x, scene.y, spot(scene, spec, rng, radius), (radius, radius)), 0.35) * scene.lung
-    scene.extra += alpha * np.float32(0.72 * spec.contrast)
+    scene.extra += alpha * np.float32(1.0 * spec.contrast)
     return alpha
 
 
 def lung_mass(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:
     """A large lobulated opacity with short spicules."""
-    radius = (0.055, 0.068, 0.082)[spec.severity - 1]
+    radius = (0.065, 0.08, 0.095)[spec.severity - 1]
     centre = spot(scene, spec, rng, radius)
     r = ellipse(scene.x, scene.y, centre, (radius, radius * float(rng.uniform(0.85, 1.05))))
     angle = np.arctan2(scene.y - np.float32(centre[1]), scene.x - np.float32(centre[0]))
