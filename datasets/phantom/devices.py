@@ -7,6 +7,8 @@ from kvlp.datasets.phantom.anatomy import Scene
 from kvlp.datasets.phantom.cases import FindingSpec
 from kvlp.datasets.phantom.fields import Field, polyline, step, stream
 
+__all__ = ["central_venous_catheter", "endotracheal_tube", "nasogastric_tube", "pacemaker", "paint_device"]
+
 
 def _curve(points: list[tuple[float, float]], count: int = 18) -> NDArray[np.float64]:
     """A smooth path (Catmull-Rom) through points."""

@@ -13,6 +13,8 @@ from kvlp.datasets.phantom.fields import Field, ellipse, noise, step, stream, st
 from kvlp.datasets.phantom.findings import paint, structure
 from kvlp.errors import ConfigError
 
+__all__ = ["Rendering", "render"]
+
 _GLYPHS = {
     "S": "011 100 010 001 110",
     "Y": "101 101 010 010 010",

@@ -1,12 +1,16 @@
 """Small picture fields in unit coordinates: edges, blobs, strokes and noise, all with an exact zero outside."""
 
 from functools import lru_cache
+from typing import Any, TypeAlias
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+__all__ = ["dots", "ellipse", "grid", "lobes", "noise", "polyline", "step", "stream", "stroke"]
+
+#: float32 (H, W); NumPy's stubs lose the width of mixed sums, so the type says only that it is an array.
+Field: TypeAlias = NDArray[Any]
 _GOLDEN = 0x9E3779B97F4A7C15
 
 

@@ -10,6 +10,8 @@ from kvlp.datasets.phantom.cases import FindingSpec
 from kvlp.datasets.phantom.fields import Field, step, stream
 from kvlp.datasets.phantom.lists import FINDINGS, SHAPED
 
+__all__ = ["paint", "structure"]
+
 Painter = Callable[[Scene, FindingSpec, np.random.Generator], Field]
 
 #: A painter adds its finding to the scene and returns where, as a field that is zero elsewhere.

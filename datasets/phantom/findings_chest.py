@@ -6,6 +6,19 @@ from kvlp.datasets.phantom.anatomy import Scene, fracture_site
 from kvlp.datasets.phantom.cases import FindingSpec
 from kvlp.datasets.phantom.fields import Field, ellipse, noise, step, stroke
 
+__all__ = [
+    "bilateral_hilar_lymphadenopathy",
+    "enlarged_hilum",
+    "hiatal_hernia",
+    "hydropneumothorax",
+    "pleural_effusion",
+    "pleural_thickening",
+    "pneumoperitoneum",
+    "pneumothorax",
+    "rib_fracture",
+    "subcutaneous_emphysema",
+]
+
 
 def _fill(scene: Scene, alpha: Field) -> None:
     scene.fluid = 1 - (1 - scene.fluid) * (1 - alpha)

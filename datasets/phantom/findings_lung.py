@@ -6,6 +6,21 @@ from kvlp.datasets.phantom.anatomy import Scene
 from kvlp.datasets.phantom.cases import FindingSpec
 from kvlp.datasets.phantom.fields import Field, dots, ellipse, lobes, noise, polyline, step, stroke
 
+__all__ = [
+    "atelectasis",
+    "bulla",
+    "calcified_granuloma",
+    "consolidation",
+    "interstitial_opacities",
+    "lung_abscess",
+    "lung_cavity",
+    "lung_mass",
+    "lung_nodule",
+    "miliary_pattern",
+    "pulmonary_edema",
+    "spot",
+]
+
 _ZONE_Y = {"upper": (0.25, 0.34), "mid": (0.43, 0.51), "lower": (0.58, 0.65)}
 
 

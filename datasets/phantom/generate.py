@@ -20,6 +20,8 @@ from kvlp.errors import ConfigError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.typing import PathLike
 
+__all__ = ["generate_phantom", "patient_cases", "phantom_hash", "truth"]
+
 _SPLITS: Mapping[str, float] = {"train": 0.7, "dev": 0.1, "test": 0.2}
 _SECOND_STUDY = 0.25
 #: Images that a patient has on average.

@@ -14,6 +14,8 @@ from kvlp.datasets.phantom.lists import ALL_UNSEEN, LOOKS_LIKE, SEEN
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.graph import KnowledgeGraph
 
+__all__ = ["descriptions", "forbidden_surfaces", "names_unseen", "wording", "write_report"]
+
 _TOLD_SEEN, _TOLD_UNSEEN, _TOLD_DEVICE = 0.92, 0.85, 0.9
 _DENIED_UNSEEN = 0.05
 _DOUBT = {"easy": 0.02, "medium": 0.08, "hard": 0.35}

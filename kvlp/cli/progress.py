@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kvlp.training.run import Progress
@@ -18,13 +18,13 @@ __all__ = ["progress_line"]
 def progress_line(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
     """Yield a function that shows a Progress on standard error: one line a phase, kept when the phase is done."""
     terminal = sys.stderr.isatty()
-    shown = {"phase": "", "at": 0.0, "line": ""}
+    shown: dict[str, Any] = {"phase": "", "at": 0.0, "line": ""}
 
     def show(progress: Progress) -> None:
         now = time.monotonic()
         new_phase = progress.phase != shown["phase"]
         finished = progress.done >= progress.total
-        if not (new_phase or finished) and now - float(shown["at"]) < (0.2 if terminal else 10.0):
+        if not (new_phase or finished) and now - shown["at"] < (0.2 if terminal else 10.0):
             return
         if new_phase and terminal and shown["line"]:
             sys.stderr.write("\n")

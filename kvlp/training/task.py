@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class PretrainTask(nn.Module):
 
     def __init__(self, model: nn.Module, losses: Losses, *, pad_id: int = 0) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model  # open_clip's methods are not those of every nn.Module
         self.settings = losses
         self.pad_id = pad_id
         self.entity_log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
@@ -77,7 +78,7 @@ class PretrainTask(nn.Module):
             first, second = features["pairs"].chunk(2)
             output = self.knowledge(first, second, shared["concept"], self.pair_log_scale.exp())
             outputs["knowledge"] = (self.settings.knowledge.weight, output)
-        return _add_up(outputs, features["image_emb"])
+        return _add_up(outputs, next(iter(features.values())))
 
     @torch.no_grad()
     def clamp_scales(self) -> None:

@@ -23,7 +23,7 @@ from kvlp.datasets.phantom import DEVICES, PHANTOM_VERSION, SEEN, UNSEEN, genera
 from kvlp.datasets.shards import write_shards
 from kvlp.errors import ConfigError, DataError
 from kvlp.eval.evaluate import EvalOptions, Evaluation, difference_results, evaluate
-from kvlp.eval.page.blocks import Block, GridRow, ImageGrid, Notice, Section, Table, Text, Tile, png_uri
+from kvlp.eval.page.blocks import Block, Cell, GridRow, ImageGrid, Notice, Section, Table, Text, Tile, png_uri
 from kvlp.eval.page.report import evaluation_blocks, loss_charts, timing_bars
 from kvlp.eval.page.write import write_page
 from kvlp.eval.results import Result, write_atomic, write_results
@@ -207,7 +207,7 @@ def _warning() -> Notice:
 
 
 def _data_blocks(counts: dict[str, float]) -> list[Block]:
-    rows = [[name, int(value)] for name, value in counts.items()]
+    rows: list[list[Cell]] = [[name, int(value)] for name, value in counts.items()]
     text = "Reports were read with the bundled graph; unseen findings are described in them but never named."
     return [Section("Reports"), Text([text]), Table(["what", "count"], rows, "What the linker found")]
 
