@@ -182,6 +182,7 @@ class Adder:
         self._keyed = keyed
         self._link = link
         self._keep_text = keep_text
+        self._known: frozenset[str] = frozenset()
         self._contents: dict[str, str] = {}  # path -> sha256 of what is there now
         self.report = AddReport()
 
@@ -195,6 +196,7 @@ class Adder:
     ) -> AddReport:
         """Add all entries; a file that cannot be read is skipped by name and the next one is added all the same."""
         start = time.monotonic()
+        self._known = self._store.contents()
         with ThreadPoolExecutor(max_workers=jobs) as pool:
             for at in range(0, len(entries), batch):
                 committed = self._commit(list(pool.map(self._read, entries[at : at + batch])))
@@ -221,7 +223,7 @@ class Adder:
             data = read_bytes(entry.path, max_bytes=MAX_FILE_BYTES, error=ImageError)
             status = entry.path.stat()
             found = {"sha256": sha256_of(data), "size": len(data), "mtime_ns": status.st_mtime_ns}
-            if self._store.get("sha256", str(found["sha256"])) is not None:
+            if found["sha256"] in self._known:
                 return _Read(entry, **found)  # type: ignore[arg-type]
             grey, plausible = inspect_image(data)
         except (DataError, OSError) as error:

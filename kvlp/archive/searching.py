@@ -8,6 +8,7 @@ report, it decides on `present`, `absent` and `without`; where it has none, the 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from kvlp.knowledge.linking import EntityLinker
 
 __all__ = ["Hit", "Searcher", "Wanted"]
+
+_QUALIFIERS = frozenset({"anatomy", "descriptor"})  #: "left" or "lung" in a query is nothing that a report asserts
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +140,12 @@ class Searcher:
         positions, scores = loaded.index.search(plan.query, k, allowed=allowed, exact=exact)
         items = self._fetch([loaded.ids[p] for p in positions])
         hits: list[Hit] = []
+        root = self._folder.resolve()
         for position, score in zip(positions, scores, strict=True):
             item = items.get(loaded.ids[position])
             if item is not None:
                 why = self._why(plan, item, loaded.index.vectors[position])
-                path = str((self._folder / item.path).resolve(strict=False))
+                path = os.path.normpath(root / item.path)
                 hits.append(Hit(item.id, path, float(score), len(hits) + 1, why))
         return hits
 
@@ -199,7 +203,9 @@ class Searcher:
         told = {one.concept for one in wanted}
         spoken: dict[str, Wanted] = {}
         for mention in self._read()(text):
-            if mention.concept not in told and mention.assertion is not Assertion.UNCERTAIN:
+            types = graph[mention.concept].semantic_types
+            explains = not types or not _QUALIFIERS.issuperset(types)
+            if explains and mention.concept not in told and mention.assertion is not Assertion.UNCERTAIN:
                 below = frozenset({mention.concept, *graph.descendants(mention.concept)})
                 above = frozenset({mention.concept, *graph.ancestors(mention.concept)})
                 asked = str(mention.assertion.value)

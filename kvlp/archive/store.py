@@ -271,6 +271,11 @@ class Store:
         found = self.items(f"items.{column} = ?", (value,))
         return found[0] if found else None
 
+    def contents(self) -> frozenset[str]:
+        """The sha256 of every image."""
+        with self.reading() as connection:
+            return frozenset(row[0] for row in connection.execute("SELECT sha256 FROM items"))
+
     def digests(self) -> dict[int, bytes]:
         """Row number -> stored digest."""
         with self.reading() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -24,6 +25,12 @@ Folder = typer.Argument(..., metavar="DIR", help="The archive's folder.")
 Json = typer.Option(False, "--json", help="Print one JSON document.")
 ModelOption = typer.Option(None, "--model", metavar="CKPT", help="The model, instead of the one remembered.")
 Timeout = typer.Option(10.0, "--timeout", min=0.0, help="Seconds to wait for another writer.")
+
+
+@app.callback()
+def quiet() -> None:
+    """Create, fill, search, verify and repair an image archive."""
+    logging.getLogger("kvlp.archive").addHandler(logging.NullHandler())  # notes are printed once, by _tell
 
 
 @app.command()

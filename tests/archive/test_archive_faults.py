@@ -60,7 +60,7 @@ class Child:
 
     def __init__(self, root, images):
         self.root, self.images = root, images
-        self.inside = mmap.mmap(-1, 1)  # 1 while the child is inside a write
+        self.inside = mmap.mmap(-1, 2)  # first byte: inside a write; second: the archive is open
 
     def run(self):
         model, inside = PlantedModel(), self.inside
@@ -86,14 +86,17 @@ class Child:
             os.fsync(acknowledged)
 
         with Archive.open(self.root / "archive", model) as archive:
+            inside[1] = 1
             archive.add(self.images, progress=note, batch_size=8)
 
     def kill_after(self, seconds):
+        self.inside[:] = bytes(2)
         pid = fork(self.run)
+        while not self.inside[1]:
+            time.sleep(0.001)
         time.sleep(seconds)
         inside = self.inside[0]
         os.kill(pid, signal.SIGKILL)
-        self.inside[0] = 0
         return status_of(pid), inside
 
 
@@ -107,11 +110,10 @@ def kill_and_look(tmp_path, kills, images):
             rounds += 1
             root.mkdir()
             Archive.create(root / "archive", PlantedModel()).close()
-        status, was_inside = Child(root, tmp_path / "images").kill_after(float(rng.uniform(0.0, 0.12)))
+        status, was_inside = Child(root, tmp_path / "images").kill_after(float(rng.uniform(0.0, 0.15)))
         inside += was_inside
         cut += status == -signal.SIGKILL
-        look_after_kill(root)
-        if status == 0:
+        if look_after_kill(root) == images:
             shutil.rmtree(root)
     return {"kills": kills, "killed before the end": cut, "killed inside a write": inside, "archives": rounds}
 
@@ -124,6 +126,7 @@ def look_after_kill(root):
         found = archive.search(embedding=np.ones(16), k=10_000)
         assert sorted(h.id for h in found) == sorted(stored), "search does not answer with what is stored"
         assert archive.verify().problems == []
+        return len(stored)
 
 
 def test_kill_9_loses_nothing_acknowledged(tmp_path):

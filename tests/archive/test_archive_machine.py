@@ -1,4 +1,4 @@
-"""Adding, removing, replacing, moving, reopening, damaging the cache, in any order: the archive holds what it should."""
+"""Adding, removing, replacing, moving, reopening, losing the cache, in any order: the archive holds what it should."""
 
 from __future__ import annotations
 
