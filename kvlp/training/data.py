@@ -53,6 +53,7 @@ class Batches:
         rows: the training rows.
         tokenize: texts -> (n, L) token ids, padded to the longest.
         normalise: (n, S, S) uint8 or float in [0, 1] -> (n, 3, S, S) float, as the image tower wants it.
+        with_images: False for a stage of texts alone, whose steps have no rows.
         entity, knowledge: samplers, or None where the stage has no such loss.
         knowledge_every: knowledge pairs come with every so-manieth step.
     """
@@ -65,6 +66,7 @@ class Batches:
     seed: tuple[int, int]  # run seed, stage number
     max_sentences: int
     augmented: bool
+    with_images: bool = True
     entity: EntityPrompts | None = None
     knowledge: KnowledgePairs | None = None
     knowledge_every: int = 2
@@ -83,9 +85,9 @@ class Batches:
             if step // self.steps_per_epoch != epoch:
                 epoch = step // self.steps_per_epoch
                 order = epoch_batches(len(self.rows), self.batch_size * self.accumulate, (*self.seed, epoch))
-            indices = order[step % self.steps_per_epoch]
             rng = np.random.default_rng([*self.seed, 1, step])
-            micro = [self._rows(part, rng) for part in np.array_split(indices, self.accumulate)]
+            parts = np.array_split(order[step % self.steps_per_epoch], self.accumulate) if self.with_images else []
+            micro = [self._rows(part, rng) for part in parts]
             yield micro, self._shared(step, rng)
 
     def _rows(self, indices: IntArray, rng: np.random.Generator) -> Batch:

@@ -119,6 +119,11 @@ def _forward_backward(
     The gradient with respect to the cached features is computed first, then carried back through each micro-batch
     on its own (Gao et al. 2021, GradCache): the memory is that of one micro-batch, the gradient that of the whole.
     """
+    if not micro:
+        with autocast():
+            output = task.loss(task.encode_shared(shared), {}, shared)
+        output.total.backward()
+        return output.total.detach(), output.parts
     whole = {name: torch.cat([batch[name] for batch in micro]) for name in ("labels", "signature")}
     if len(micro) == 1:
         with autocast():

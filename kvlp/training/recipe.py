@@ -62,12 +62,14 @@ class DataSettings(_Strict):
 
     `max_sentences`: a training text is a random subset of 1 to this many sentences of the report (0: whole report).
     `text`: `report`, or `labels` to write sentences from labels even where a report exists, or `auto`: labels only
-    where there is no report.
+    where there is no report. Rows with neither are left out and named in skipped.jsonl; more than the share
+    `max_skipped` of them stops the run.
     """
 
     split: str = "train"
     text: Literal["auto", "report", "labels"] = "auto"
     max_sentences: Annotated[int, Field(ge=0)] = 3
+    max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01
     shuffle_reports: bool = False
     augment: bool = True
 
@@ -141,7 +143,7 @@ class EvaluationPart(_Strict):
 
     `split`: by default test, or dev where there is no test split. `source`: only rows of that source. `classes`:
     names, or "A vs B"; by default every label that has both values. `queries`: class names to search for.
-    `baselines`: `thumbnails` (logistic regression on 32x32 pixels), `border-only`, `source-only`.
+    `controls`: also fit a logistic regression on 32x32 pixels, and what the source or the border alone would give.
     """
 
     name: str = "test"
@@ -149,7 +151,7 @@ class EvaluationPart(_Strict):
     source: str = ""
     classes: tuple[str, ...] = ()
     queries: tuple[str, ...] = ()
-    baselines: tuple[Literal["thumbnails", "border-only", "source-only"], ...] = ()
+    controls: bool = False
 
 
 class Recipe(_Strict):
@@ -256,6 +258,14 @@ def _validate(raw: dict[str, Any], where: str) -> Recipe:
     except ValidationError as error:
         raise ConfigError(f"{where}: {'; '.join(_explain(e) for e in error.errors())}") from None
     for stage in recipe.stages:
+        if not (stage.losses.clip or stage.losses.entity or stage.losses.knowledge):
+            raise ConfigError(f"{where}: stage '{stage.name}' has no loss; give clip, entity or knowledge")
+        if (
+            stage.losses.knowledge
+            and not (stage.losses.clip or stage.losses.entity)
+            and stage.losses.knowledge.every > 1
+        ):
+            raise ConfigError(f"{where}: stage '{stage.name}' has texts alone; set losses.knowledge.every to 1")
         if (stage.epochs > 0) == (stage.steps > 0):
             raise ConfigError(f"{where}: stage '{stage.name}': give either epochs or steps")
     return recipe

@@ -155,6 +155,7 @@ class _Runner:
             seed=(self.recipe.seed, number),
             max_sentences=self.recipe.data.max_sentences,
             augmented=self.recipe.data.augment,
+            with_images=bool(losses.clip or entity),
             entity=EntityPrompts(p.taught, p.rows.texts.classes, descriptions=entity.descriptions) if entity else None,
             knowledge=KnowledgePairs(p.taught, negated=knowledge.negated) if knowledge and p.uses_graph else None,
             knowledge_every=knowledge.every if knowledge else 1,
@@ -172,7 +173,7 @@ class _Runner:
         return {"stage": number, "name": stage.name, **row}
 
     def _tell(self, stage: Stage, info: StepInfo, total: int, rate: float) -> None:
-        note = f"loss {info.loss:.3f}, {rate * len(info.rows):.0f} images/s"
+        note = f"loss {info.loss:.3f}" + (f", {rate * len(info.rows):.0f} images/s" if info.rows else "")
         self.report(Progress(f"train {stage.name}", info.step, total, rate, (total - info.step) / rate, note))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,13 +20,14 @@ from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, DataError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.models.dual_encoder import build_dual_encoder
+from kvlp.models.initialise import start_as_mean_of_words
 from kvlp.models.preprocess import Preprocess
 from kvlp.models.towers import model_config
 from kvlp.tokenizers import TextTokenizer, build_tokenizer, load_tokenizer
 from kvlp.training.data import TrainingRows
 from kvlp.training.pixels import cached_pixels
 from kvlp.training.recipe import Recipe
-from kvlp.training.texts import TextRows, read_texts
+from kvlp.training.texts import TextRows, has_text, read_texts
 
 __all__ = ["Prepared", "finish", "prepare"]
 
@@ -63,9 +65,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         DataError: no rows in the split, unreadable images or rows without text.
         ConfigError: a tower that does not exist.
     """
-    rows = manifest.subset(split=recipe.data.split)
-    if len(rows) < 2:
-        raise DataError(f"expected training rows with split '{recipe.data.split}', got {len(rows)} of {len(manifest)}")
+    rows = _usable(recipe, manifest, out)
     graph = KnowledgeGraph.load(recipe.knowledge.graph)
     texts = _timed("read texts", len(rows), phase, lambda: _texts(recipe, rows, graph))
     torch.manual_seed(recipe.seed)
@@ -82,8 +82,9 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
             context_length=recipe.tokenizer.context_length,
         )  # fmt: skip
         model = build_dual_encoder(model_cfg)
+        start_as_mean_of_words(model, eos_id=tokenizer.sep_token_id)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     pixels = cached_pixels(
         rows, preprocess, out / "cache", shards=shards,
         progress=lambda done, total, rate: phase("decode images", done, total, rate),
@@ -120,6 +121,24 @@ def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
     folder = out / "checkpoint"
     save_checkpoint(folder, module, prepared.model_cfg, prepared.preprocess.to_dict(), prepared.tokenizer, card)
     return folder
+
+
+def _usable(recipe: Recipe, manifest: Manifest, out: Path) -> Manifest:
+    """The rows of the split that a text can be made of; the others are named in skipped.jsonl."""
+    rows = manifest.subset(split=recipe.data.split)
+    if len(rows) < 2:
+        raise DataError(f"expected training rows with split '{recipe.data.split}', got {len(rows)} of {len(manifest)}")
+    empty = [record for record in rows if not has_text(record, recipe.data.text)]
+    if len(empty) > recipe.data.max_skipped * len(rows):
+        raise DataError(
+            f"expected a report or labels in every row, got {len(empty)} of {len(rows)} rows without; "
+            "`kvlp data check` names them; drop them, or raise data.max_skipped"
+        )
+    if not empty:
+        return rows
+    lines = [json.dumps({"row": _row_key(r.id), "reason": "neither report nor labels"}) + "\n" for r in empty]
+    (out / "skipped.jsonl").write_text("".join(lines), encoding="utf-8")
+    return rows.subset(where=lambda record: has_text(record, recipe.data.text))
 
 
 def _texts(recipe: Recipe, rows: Manifest, graph: KnowledgeGraph) -> TextRows:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kvlp.datasets.manifest import Manifest, Record
-from kvlp.errors import DataError
+from kvlp.errors import DataError, KnowledgeError
 from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.knowledge.labels import labels_from_mentions
 from kvlp.knowledge.linking import EntityLinker, Mention
@@ -25,7 +25,7 @@ from kvlp.typing import ABSENT, PRESENT, Assertion
 if TYPE_CHECKING:
     from kvlp.typing import FloatArray, IntArray
 
-__all__ = ["EntityPrompts", "KnowledgePairs", "TextRows", "read_texts"]
+__all__ = ["EntityPrompts", "KnowledgePairs", "TextRows", "has_text", "read_texts"]
 
 #: Concepts of these semantic types can be the classes of the entity loss.
 CLASS_TYPES = frozenset({"finding", "disease", "device"})
@@ -69,6 +69,12 @@ class TextRows:
             chosen = np.sort(rng.choice(len(slots), size=count, replace=False, p=self.weights[row]))
             slots = tuple(slots[i] for i in chosen)
         return " ".join(slot[int(rng.integers(len(slot)))] for slot in slots)
+
+
+def has_text(record: Record, source: str) -> bool:
+    """Whether a training text can be made of the record, from its report or its labels as `source` says."""
+    by_report = source != "labels" and any(letter.isalpha() for letter in record.report)
+    return by_report or (source != "report" and any(value in (PRESENT, ABSENT) for value in record.labels.values()))
 
 
 def read_texts(manifest: Manifest, graph: KnowledgeGraph, *, source: str = "auto", min_patients: int = 5) -> TextRows:
@@ -159,9 +165,16 @@ class _RowReader:
                 continue
             slots.append(self._wording(name, value))
             denials.append(value == ABSENT)
-            if name != NO_FINDING:
-                said[self.graph.concept(name).id] = value
+            if (concept := self._concept(name)) is not None:
+                said[concept] = value
         return _Row(tuple(slots), tuple(denials), said, frozenset(said))
+
+    def _concept(self, name: str) -> str | None:
+        """The label's concept; labels that the graph does not know make sentences but no class."""
+        try:
+            return None if name == NO_FINDING else self.graph.concept(name).id
+        except KnowledgeError:
+            return None
 
     def _wording(self, name: str, value: float) -> Slot:
         key = (name, value)

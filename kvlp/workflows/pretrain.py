@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvlp.datasets.manifest import Manifest
-from kvlp.eval.evaluate import EvalOptions, Evaluation, difference_results, evaluate
+from kvlp.eval.evaluate import EvalOptions, Evaluation, control_results, difference_results, evaluate
 from kvlp.eval.page.blocks import Block, Section
 from kvlp.eval.page.report import evaluation_blocks, loss_charts
 from kvlp.eval.page.write import write_page
@@ -126,8 +126,7 @@ def loss_rows(path: Path, every: int = 1) -> list[dict[str, float]]:
 def evaluation_rows(manifest: Manifest, part: EvaluationPart) -> Manifest:
     """The rows of an evaluation: its split (test, else dev) and source; empty if there are none."""
     split = part.split or next((s for s in ("test", "dev") if any(r.split == s for r in manifest)), "test")
-    rows = manifest.subset(split=split)
-    return rows.subset(source=part.source) if part.source else rows
+    return manifest.subset(where=lambda r: r.split == split and (not part.source or r.source == part.source))
 
 
 def grouped_classes(
@@ -188,7 +187,7 @@ def _evaluate_all(
             if theirs is not None:
                 for setting in ("POS", "PAIR"):
                     extra += difference_results(ours, theirs, name, setting=setting)
-        extra += _baselines(ours, manifest, part)
+        extra += _controls(ours, manifest, part, graph)
         outcome.evaluations[part.name] = ours
         outcome.results += [*ours.results, *extra]
         if len(recipe.evaluation) > 1:
@@ -199,12 +198,19 @@ def _evaluate_all(
     return blocks
 
 
-def _baselines(ours: Evaluation, manifest: Manifest, part: EvaluationPart) -> list[Result]:
-    if not part.baselines:
+def _controls(ours: Evaluation, manifest: Manifest, part: EvaluationPart, graph: KnowledgeGraph) -> list[Result]:
+    if not part.controls:
         return []
-    from kvlp.eval.baselines import baseline_results
+    from kvlp.eval.baselines import control_scores
 
-    return baseline_results(ours, manifest.subset(split="train"), part.baselines, manifest.root)
+    train = manifest.subset(split="train")
+    train = train.subset(source=part.source) if part.source else train
+    test = Manifest(ours.records, manifest.root)
+    scores = control_scores(train, test, ours.tasks, Names(graph))
+    rows: list[Result] = []
+    for name, values in scores.items():
+        rows += control_results(ours, name, values)
+    return rows
 
 
 def _is_synthetic(rows: Manifest) -> bool:

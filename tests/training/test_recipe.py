@@ -30,10 +30,10 @@ def test_the_control_differs_from_its_recipe_in_the_graph_alone():
 
 def test_all_errors_come_at_once_with_the_nearest_names():
     with pytest.raises(ConfigError) as caught:
-        load_recipe("phantom-cpu", ["model.imag=x", "stages.0.losses.clip.wieght=2", "seed=high"])
+        load_recipe("phantom-cpu", ["model.imag=x", "stages.1.losses.clip.wieght=2", "seed=high"])
     message = str(caught.value)
     assert "unknown key 'model.imag'; did you mean 'image'?" in message
-    assert "unknown key 'stages.0.losses.clip.wieght'; did you mean 'weight'?" in message
+    assert "unknown key 'stages.1.losses.clip.wieght'; did you mean 'weight'?" in message
     assert "seed: " in message
     assert "'high'" in message
 
@@ -42,8 +42,8 @@ def test_all_errors_come_at_once_with_the_nearest_names():
     ("overrides", "message"),
     [
         (["stages.0.lr=-1"], "greater than 0"),
-        (["stages.0.steps=3"], "either epochs or steps"),
-        (["stages.4.lr=1"], "expected a number below 1, got '4'"),
+        (["stages.1.steps=3"], "either epochs or steps"),
+        (["stages.4.lr=1"], "expected a number below 2, got '4'"),
         (["lr"], "expects key=value"),
         (["seed.x=1"], "is a value, not a group"),
     ],
@@ -54,8 +54,8 @@ def test_wrong_settings_are_named(overrides: list[str], message: str):
 
 
 def test_settings_are_put_where_they_belong():
-    recipe = load_recipe("phantom-cpu", ["stages.0.epochs=3", "knowledge.shuffled=7", "model.start=runs/a/checkpoint"])
-    assert (recipe.stages[0].epochs, recipe.knowledge.shuffled, recipe.model.start) == (3, 7, "runs/a/checkpoint")
+    recipe = load_recipe("phantom-cpu", ["stages.1.epochs=3", "knowledge.shuffled=7", "model.start=runs/a/checkpoint"])
+    assert (recipe.stages[1].epochs, recipe.knowledge.shuffled, recipe.model.start) == (3, 7, "runs/a/checkpoint")
 
 
 def test_an_unknown_recipe_is_answered_with_the_nearest():
