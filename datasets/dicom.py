@@ -229,7 +229,9 @@ def _stored_values(dataset: FileDataset) -> NDArray[np.int32]:
     plugin = "" if syntax in _NATIVE else "pydicom" if syntax == _RLE else "pylibjpeg"
     if plugin == "pylibjpeg":
         _require_decoders()
-    pixels = np.asarray(pixel_array(dataset, index=0, raw=True, decoding_plugin=plugin))
+    # pydicom's own clearing of unused bits takes the high bit for granted; ours follows the header
+    options = {"correct_unused_bits": plugin == "pylibjpeg"}
+    pixels = np.asarray(pixel_array(dataset, index=0, raw=True, decoding_plugin=plugin, **options))
     if pixels.shape != (int(dataset.Rows), int(dataset.Columns)) or pixels.dtype.kind not in "iu":
         raise DicomError(f"DICOM decoded to {pixels.dtype} of shape {pixels.shape}; expected a grey image")
     stored = pixels.astype(np.int32)

@@ -28,8 +28,8 @@ def read_bytes(path: PathLike, *, max_bytes: int, error: type[DataError] = DataE
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise error(f"{path}: cannot be opened: {reason}") from problem
-    with os.fdopen(handle, "rb") as file:
-        info = os.fstat(file.fileno())
+    try:
+        info = os.fstat(handle)
         if not stat.S_ISREG(info.st_mode):
             kind = "a folder" if stat.S_ISDIR(info.st_mode) else "not a regular file"
             raise error(f"{path}: expected a file, got {kind}")
@@ -37,7 +37,10 @@ def read_bytes(path: PathLike, *, max_bytes: int, error: type[DataError] = DataE
             raise error(f"{path}: the file is empty")
         if info.st_size > max_bytes:
             raise error(f"{path}: {info.st_size} bytes, above the limit of {max_bytes}")
-        return file.read(max_bytes + 1)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(max_bytes + 1)
+    finally:
+        os.close(handle)
 
 
 def read_text(path: PathLike, *, max_bytes: int, error: type[DataError] = DataError) -> str:

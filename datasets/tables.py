@@ -165,6 +165,7 @@ def _cell(value: object) -> str | None:
 
 
 def _read_parquet(path: Path) -> Table:
+    _require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -187,6 +188,13 @@ def _read_parquet(path: Path) -> Table:
             raise ManifestError(f"{path}: column {name!r}: expected strings or numbers, got {kind}")
         cells.append([_cell(value) or "" for value in table.column(name).to_pylist()])
     return Table(columns, [dict(zip(columns, row)) for row in zip(*cells)])
+
+
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as problem:  # pyarrow 26 refuses NumPy 1 in this way
+        raise ManifestError(f"Parquet needs pyarrow: {problem}; save the manifest as .csv or .jsonl") from problem
 
 
 def _is_string(kind: object) -> bool:
@@ -218,6 +226,7 @@ def _jsonl_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> b
 
 
 def _parquet_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> bytes:
+    _require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
