@@ -63,7 +63,8 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch():
     parts = _gradient([slice(0, 3), slice(3, 6), slice(6, 8)])
     assert parts.keys() == whole.keys()
     for name, value in whole.items():
-        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6, msg=name)
+        largest = value.abs().max().item()
+        assert (parts[name] - value).abs().max().item() <= 2e-6 * largest + 1e-9, name
 
 
 def _steps(task: PretrainTask, batches: list[dict[str, torch.Tensor]]) -> list[bool]:
