@@ -29,13 +29,14 @@ _ANATOMY = frozenset({"anatomy"})
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An ontology file: what it is called, its licence, and which semantic types it speaks of."""
+    """Files of an ontology: its name, licence, semantic types, and its release where the files do not state it."""
 
     files: tuple[str, ...]
     ontology: str
     licence: str
     types: frozenset[str] = _SHOWN
     xrefs: str = ""
+    release: str = "not stated in the file"
 
 
 #: in the order of trust: a concept keeps the ids of each
@@ -54,6 +55,7 @@ SOURCES = (
         "Human Disease Ontology (2015)",
         "CC-BY-3.0",
         xrefs="doid_full_2015_xrefs.tsv.gz",
+        release="2015",
     ),
     Source(("symp.obo",), "Symptom Ontology", "CC0-1.0"),
     Source(("uberon_efo-slim.obo",), "Uberon", "CC-BY-3.0", _ANATOMY),
@@ -102,7 +104,7 @@ def _match_source(graph: KnowledgeGraph, source: Source, folder: Path) -> Iterat
     terms = KnowledgeGraph.from_obo(*(folder / f for f in source.files), name=source.ontology)
     xrefs = _umls_xrefs(folder / source.xrefs) if source.xrefs else {}
     names, synonyms = _index(terms)
-    release = terms.version.split(";")[0]
+    release = terms.version.split(";")[0] or source.release
     for concept in graph.concepts:
         if not source.types & set(concept.semantic_types):
             continue

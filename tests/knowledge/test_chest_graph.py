@@ -150,7 +150,7 @@ def test_ids_carry_their_provenance(chest: KnowledgeGraph) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) >= 300
     for row in rows:
-        assert all(row[c] for c in ("concept", "source_id", "matched_name", "ontology", "licence")), row
+        assert all(row[c] for c in ("concept", "source_id", "matched_name", "ontology", "release", "licence")), row
         assert re.fullmatch(r"UMLS:C\d{7}|(HP|DOID|SYMP|UBERON):\d{7}|DOID:\d+", row["source_id"]), row
     owners: dict[str, set[str]] = {}
     for row in rows:
