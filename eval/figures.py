@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def _table_rows(
     result: Evaluation, table: MetricTable, setting: str, meaning: str, *, metric: str = "", task: str = ""
 ) -> list[Result]:
     definition = f"{DEFINITIONS[table.metric]}; score: {meaning}"
-    common = {"metric": metric or table.metric, "setting": setting, "provenance": result.provenance}
+    common: dict[str, Any] = {"metric": metric or table.metric, "setting": setting, "provenance": result.provenance}
     of_class = {name: group for group, members in result.groups.items() for name in members}
     rows = [
         Result.of(interval, target=name, definition=definition, group=of_class.get(name, ""),

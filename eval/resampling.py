@@ -120,16 +120,16 @@ def _sweep(positive: Bools, scores: Floats, weights: Weights) -> Iterator[tuple[
     """Walk up the positives' distinct scores: weight at it, negatives below, negatives tied, positives below."""
     up, down = _rising(positive, scores), _rising(~positive, scores)
     negatives = weights[down]
-    values, first = np.unique(scores[up], return_index=True)
-    last = np.append(first[1:], up.size)
-    left = np.searchsorted(scores[down], values, side="left")
-    right = np.searchsorted(scores[down], values, side="right")
+    values, starts = np.unique(scores[up], return_index=True)
+    first: list[int] = [*starts.tolist(), up.size]
+    left: list[int] = np.searchsorted(scores[down], values, side="left").tolist()
+    right: list[int] = np.searchsorted(scores[down], values, side="right").tolist()
     below, passed, nothing = (np.zeros(weights.shape[1]) for _ in range(3))
     done = 0
     for j in range(values.size):
         below = below + _sum(negatives[done : left[j]])
         tied = _sum(negatives[left[j] : right[j]]) if right[j] > left[j] else nothing
-        at = _sum(weights[up[first[j] : last[j]]])
+        at = _sum(weights[up[first[j] : first[j + 1]]])
         yield at, below, tied, passed
         passed = passed + at
         below = below + tied

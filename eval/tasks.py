@@ -191,7 +191,7 @@ def default_classes(
     names = Names(graph)
     groups = {
         "named in training": [label for label in both if names.named(label, trained)],
-        "never named in training": [label for label in both if names.named(label, trained) is False],
+        "never named": [label for label in both if names.named(label, trained) is False],
     }
     return groups if all(groups.values()) else both
 

@@ -137,7 +137,11 @@ def _headlines(result: Evaluation) -> Headlines:
     items = []
     for row in result.results:
         if row.metric == "auc" and row.setting == "POS" and _leads(row, result):
-            label = f"AUC, {_plain(row.target)}" if row.target != "macro" else f"Mean AUC, {row.group} classes"
+            label = (
+                f"AUC, {_plain(row.target)}"
+                if row.target != "macro"
+                else ("Mean AUC" if row.group == "all" else f"Mean AUC: {row.group}")
+            )
             others = {kind: rows.get(("auc", kind, row.target, row.group)) for kind in ("NEG", "PAIR", "VERSUS")}
             words = {"NEG": "“there is no X”", "PAIR": "both", "VERSUS": "A minus B"}
             rest = "; ".join(f"{words[kind]} {other.value:.3f}" for kind, other in others.items() if other)
@@ -178,7 +182,7 @@ def _classification(result: Evaluation) -> list[Block]:
     curves: list[Chart] = []
     for group, names in groups.items():
         rows = [(_plain(name), [tables[kind].per_class.get(name) for kind in kinds]) for name in names]
-        for title, part in _titled(f"AUC of {group} classes" if group else "AUC", rows, 12):
+        for title, part in _titled(f"AUC: {group}" if group else "AUC", rows, 12):
             labels = [_KINDS[kind] for kind in kinds]
             forests.append(Forest(title, part, labels, x_label="AUC, 95 % interval", reference=0.5, limits=limits))
         curves += _roc(result, group, names)
@@ -218,7 +222,7 @@ def _class_table(result: Evaluation, kinds: Sequence[str]) -> Table:
 
 def _roc(result: Evaluation, group: str, names: Sequence[str]) -> list[Chart]:
     charts: list[Chart] = []
-    for title, part in _titled(f"{_upper(group)} classes" if group else "ROC curves", names, 6):
+    for title, part in _titled(f"ROC: {group}" if group else "ROC", names, 6):
         series = []
         for name in part:
             column = result.classes.index(name)
@@ -264,7 +268,9 @@ def _query_table(result: Evaluation) -> Table:
 
 
 def _report_table(recall: Sequence[Result]) -> Table:
-    rows = [[f"among the best {row.metric.rsplit('_', 1)[1]}", _interval(row), row.n] for row in recall]
+    rows: list[list[Cell]] = [
+        [f"among the best {row.metric.rsplit('_', 1)[1]}", _interval(row), row.n] for row in recall
+    ]
     note = "; ".join(part for part in recall[0].definition.split("; ") if not part.startswith("chance"))
     chances = ", ".join(row.definition.rsplit("chance ", 1)[1] for row in recall)
     columns = ["own report", "share of images", "images"]
@@ -324,7 +330,7 @@ def _interval(row: Result) -> Interval:
 def _target(row: Result) -> str:
     if row.target != "macro":
         return _plain(row.target)
-    return "mean of all classes" if row.group == "all" else f"mean of {row.group} classes"
+    return "mean of all classes" if row.group == "all" else f"mean: {row.group}"
 
 
 def _points(table: Sequence[Mapping[str, object]], x: str, name: str) -> tuple[list[float], list[float]]:

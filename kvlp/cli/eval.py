@@ -128,8 +128,8 @@ def _show(result: Evaluation, controls: Sequence[Result], paths: dict[str, Path]
         }
         typer.echo(json.dumps(document, indent=2, allow_nan=False))
         return
-    for row, reason in result.skipped:
-        typer.echo(f"kvlp: row {row} of the rows chosen left out: {reason}", err=True)
+    for number, reason in result.skipped:
+        typer.echo(f"kvlp: row {number} of the rows chosen left out: {reason}", err=True)
     wide = max(len(row.target) for row in rows)
     for row in rows:
         if row.metric != "average_precision":

@@ -83,6 +83,6 @@ def test_default_classes_have_both_values():
     rows = [Record("1", labels={"x": 1.0, "y": 1.0, "z": -1.0}), Record("2", labels={"x": 0.0, "y": 1.0, "w": 0.0})]
     rows.append(Record("3", labels={"w": 1.0}))
     assert default_classes(rows, None) == ["x", "w"]
-    assert default_classes(rows, None, ["X"]) == {"named in training": ["x"], "never named in training": ["w"]}
+    assert default_classes(rows, None, ["X"]) == {"named in training": ["x"], "never named": ["w"]}
     with pytest.raises(DataError, match="no label is both present and absent"):
         default_classes(rows[:1], None)

@@ -176,7 +176,7 @@ def test_every_figure_of_the_page_is_in_the_rows(outcome):
     assert shown
     assert shown <= known | prevalence | lifts
     assert "noisy model" in html
-    assert "mean of seen classes" in html
+    assert "mean: seen" in html
 
 
 def test_pictures_stand_in_the_page_only_when_told(outcome):
