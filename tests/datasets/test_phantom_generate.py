@@ -15,7 +15,7 @@ from kvlp.errors import ConfigError
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("phantom")
-    return out, generate_phantom(out, patients=60, seed=5, size=64, jobs=1)
+    return out, generate_phantom(out, patients=40, seed=5, size=64, jobs=1)
 
 
 def contents(folder):
@@ -24,7 +24,7 @@ def contents(folder):
 
 def test_everything_is_there(made):
     out, manifest = made
-    assert 60 <= len(manifest) <= 120
+    assert 40 <= len(manifest) <= 80
     again = Manifest.load(out / "manifest.csv")
     assert again.content_hash == manifest.content_hash
     for record in again:
@@ -42,7 +42,7 @@ def test_everything_is_there(made):
 
 def test_jobs_do_not_change_a_byte(made, tmp_path):
     out, _ = made
-    generate_phantom(tmp_path, patients=60, seed=5, size=64, jobs=2)
+    generate_phantom(tmp_path, patients=40, seed=5, size=64, jobs=2)
     assert contents(tmp_path) == contents(out)
 
 
@@ -68,15 +68,11 @@ def test_no_patient_is_in_two_splits(made):
     assert {s for v in splits.values() for s in v} == {"train", "dev", "test"}
 
 
-def test_a_thousand_test_images_hold_sixty_of_each_unseen_finding():
-    """Over draws of 1,000 studies: the rates leave room for chance."""
-    cases = [c for p in range(2400) for c in patient_cases(0, p)]
-    for start in (0, 1000, 2000):
-        part = cases[start : start + 1000] if start < 2000 else cases[-1000:]
-        for name in UNSEEN + UNSEEN_FINAL:
-            assert sum(name in c.findings for c in part) >= 50, name
-    for name in UNSEEN + UNSEEN_FINAL:
-        assert np.mean([name in c.findings for c in cases]) >= 0.065, name
+def test_a_thousand_images_hold_some_sixty_of_each_unseen_finding():
+    cases = [c for p in range(800) for c in patient_cases(0, p)][:1000]
+    counts = {name: sum(name in c.findings for c in cases) for name in UNSEEN + UNSEEN_FINAL}
+    assert min(counts.values()) >= 50
+    assert np.mean(list(counts.values())) >= 70
 
 
 def test_fractions_are_kept(tmp_path):

@@ -23,7 +23,7 @@ def graph():
 @pytest.fixture(scope="module")
 def told(graph):
     """2,000 and more (case, report) pairs."""
-    cases = [c for p in range(1700) for c in patient_cases(77, p)]
+    cases = [c for p in range(1640) for c in patient_cases(77, p)]
     return [(c, write_report(c, graph, np.random.default_rng(c.seed))) for c in cases]
 
 
@@ -137,7 +137,7 @@ def test_mentions_in_reports_agree_with_the_picture(told, graph):
 
     linker = EntityLinker(graph)
     wrong, right = Counter(), Counter()
-    for case, text in told[:400]:
+    for case, text in told[:300]:
         for m in linker(text):
             if m.section in ("indication", "comparison") or m.concept not in SEEN:
                 continue
@@ -146,7 +146,7 @@ def test_mentions_in_reports_agree_with_the_picture(told, graph):
                 continue
             hit = (m.assertion == Assertion.PRESENT) == bool(truth)
             (right if hit else wrong)[m.concept] += 1
-    assert sum(right.values()) > 1500
+    assert sum(right.values()) > 1200
     assert sum(wrong.values()) < 0.02 * sum(right.values()), wrong
 
 
