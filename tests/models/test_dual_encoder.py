@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -70,6 +72,24 @@ def test_a_bidirectional_tower_keeps_its_padding() -> None:
 def test_a_wrong_configuration_is_one_error(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_dual_encoder({**small(), **change})
+
+
+def test_a_text_tower_starts_from_its_folder_only_if_asked(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(5)
+    bert = BertModel(BertConfig(vocab_size=30, **shape), add_pooling_layer=False)
+    bert.save_pretrained(tmp_path)
+    text = {"hf_model_name": str(tmp_path), "hf_proj_type": "linear", "hf_pooler_type": "mean_pooler"}
+    cfg = {**small(), "text_cfg": text}
+    torch.manual_seed(6)
+    words = "text.transformer.embeddings.word_embeddings.weight"
+    expected = bert.embeddings.word_embeddings.weight
+    warm = build_dual_encoder(cfg, pretrained_towers=True)
+    torch.testing.assert_close(warm.state_dict()[words], expected.detach())
+    assert not torch.equal(build_dual_encoder(cfg).state_dict()[words], expected)
+    assert padding_is_exact(warm)
 
 
 def test_missing_parts_are_named() -> None:

@@ -342,6 +342,18 @@ def test_no_code_of_a_transformers_folder_runs(tmp_path: Path, clip_folder: Path
     assert not canary.exists()
 
 
+def test_a_configuration_cannot_name_a_foreign_kernel(tmp_path: Path, clip_folder: Path) -> None:
+    """CVE-2026-4372: `_attn_implementation_internal` once fetched code from the hub. Here nothing may be fetched."""
+    shutil.copytree(clip_folder, tmp_path / "copy")
+    path = tmp_path / "copy" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "_attn_implementation_internal": "kvlp-nobody/kernel"}))
+    try:
+        load(tmp_path / "copy")
+    except CheckpointError as error:
+        assert "transformers cannot load it" in str(error)  # noqa: PT017 - either outcome is safe
+
+
 def test_a_configuration_cannot_switch_remote_code_on(tmp_path: Path, tiny_folder: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(tiny_folder, folder)
