@@ -33,6 +33,7 @@ Span: TypeAlias = tuple[int, int]
 _Said: TypeAlias = tuple[str, str, Span]
 
 _MARKS = re.compile(r"[,;?()]|\s[-\u2013\u2014]{1,2}\s")
+_ASKS = frozenset(":-\u2013\u2014")
 _STRENGTH = {"": 0, "comma": 1, "and": 2, "or": 3, "end": 4}
 _OR = re.compile(r"\s+(or)\s+(?:an?\s+|possible\s+|possibly\s+)?", re.IGNORECASE)
 
@@ -269,10 +270,10 @@ class Clauses:
             for k, item in enumerate(ahead):
                 says = "absent" if word.forward.first and k else word.forward.says
                 said[item].append((says, "forward", span))
-        elif word.backward is not None or (word.forward is not None and self._after_colon(start)):
+        elif word.backward is not None or (word.forward is not None and self._answers(start)):
             rule = word.backward or word.forward
             assert rule is not None
-            for item in self.behind(items, start):
+            for item in self.behind(items, start) or self._asked(items, start):
                 said[item].append((rule.says, "backward", span))
         if word.around is not None:
             before = [i for i, (_, e) in enumerate(items) if e <= start and i < (ahead[0] if ahead else len(items))]
@@ -331,9 +332,14 @@ class Clauses:
                 return start
         return self.end
 
-    def _after_colon(self, position: int) -> bool:
-        """Whether an answer stands behind a colon: "Pneumothorax: no"."""
-        return self.text[self.start : position].rstrip()[-1:] == ":"
+    def _answers(self, position: int) -> bool:
+        """Whether an answer stands there, behind a colon or dash: "Pneumothorax: no"."""
+        return self.text[self.start : position].rstrip()[-1:] in _ASKS
+
+    def _asked(self, items: Sequence[Span], position: int) -> list[int]:
+        """The item that an answer answers: the last one before the colon or dash."""
+        before = [i for i, (_, end) in enumerate(items) if end <= position]
+        return before[-1:] if self._answers(position) else []
 
     def _question_marks(self, items: Sequence[Span], said: list[list[_Said]]) -> None:
         for start, end in self._marks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,6 +27,7 @@ _ALSO_WORDS = frozenset(
     ("all", "as", "at", "am", "an", "are", "be", "can", "do", "ed", "he", "in", "is", "it", "may", "no", "not", "or",
      "pa", "per", "pm", "see", "so", "the", "to", "us", "was", "we", "who", "ms", "mass", "cap", "lap", "pap", "arm")
 )  # fmt: skip
+_SHARES_HEAD = re.compile(r"(?<![^\W\d_])([^\W\d_]+)(?:\s+(?:and|or|and/or)\s+|/)\Z", re.IGNORECASE)
 _OPPOSITE = {Assertion.PRESENT: Assertion.ABSENT, Assertion.ABSENT: Assertion.PRESENT}
 _EXACT, _VARIANT = 1.0, 0.95
 
@@ -73,6 +75,9 @@ class _Entry:
     capitals: bool
 
 
+_Hit: TypeAlias = tuple[int, int, _Entry]
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """A concept in a sentence before it is ruled on."""
@@ -101,12 +106,8 @@ class EntityLinker:
         rules = read_rules()
         self._asserted = {c.id: not _main_type(c.semantic_types) & rules.unasserted_types for c in graph.concepts}
         said = statement_words(graph, types)
-        groups: list[dict[str, Any]] = [
-            _entries(graph, types, self._asserted),
-            rules.words,
-            said.subjects,
-            said.predicates,
-        ]
+        self._surfaces = _entries(graph, types, self._asserted)
+        groups: list[dict[str, Any]] = [self._surfaces, rules.words, said.subjects, said.predicates]
         self._dictionary: Dictionary[Any] = Dictionary(groups)
 
     def __call__(self, text: str) -> list[Mention]:
@@ -120,22 +121,37 @@ class EntityLinker:
         groups = self._dictionary.find(text)
         if not groups[_CONCEPT] and not groups[_SUBJECT]:
             return []
-        capitals = text.isupper()
-        groups[_CONCEPT] = [
-            h for h in groups[_CONCEPT] if not h[2].capitals or _in_capitals(text, h, capitals=capitals)
-        ]
+        groups[_CONCEPT] = list(self._with_shared_heads(text, groups[_CONCEPT], capitals=text.isupper()))
         mentions: list[Mention] = []
         at = [0] * len(groups)
         for section in split_sections(text):
             for start, end in split_sentences(text, section.start, section.end):
                 hits = [_between(g, at, i, start, end) for i, g in enumerate(groups)]
                 if hits[_CONCEPT] or hits[_SUBJECT]:
-                    mentions += _sentence(text, (start, end), hits, section.name, self._asserted)
+                    found = _sentence(text, (start, end), hits, section.name, self._asserted)
+                    mentions += sorted(found, key=_place)
         return mentions
+
+    def _with_shared_heads(self, text: str, hits: list[_Hit], *, capitals: bool) -> Iterator[_Hit]:
+        """Leave out words that look like abbreviations; add what shares a head ("pleural or pericardial effusion")."""
+        for hit in hits:
+            start, end, entry = hit
+            if entry.capitals and not _in_capitals(text, hit, capitals=capitals):
+                continue
+            match = _SHARES_HEAD.search(text, max(0, start - 30), start) if text[start - 1 : start] in " /" else None
+            head = text[start:end].split()
+            other = self._surfaces.get(f"{match[1]} {head[-1]}".lower()) if match and len(head) > 1 else None
+            if match and other is not None and other.concept != entry.concept:
+                yield match.start(1), end, other
+            yield hit
 
     def link_many(self, texts: Iterable[str]) -> list[list[Mention]]:
         """Link many texts."""
         return [self(text) for text in texts]
+
+
+def _place(mention: Mention) -> tuple[int, int]:
+    return mention.start, mention.end
 
 
 def _main_type(types: Sequence[str]) -> set[str]:
