@@ -1,6 +1,6 @@
 """Draw the phantom's contact sheet: each finding and device beside the same patient without it.
 
-    python examples/phantom_contact_sheet.py --out docs/phantom_contact_sheet.png
+    python examples/phantom_contact_sheet.py
 
 --smoke draws four findings into a temporary folder, for tests.
 """
@@ -45,9 +45,10 @@ def sheet(names: list[str], size: int, pairs_a_row: int) -> Image.Image:
 
 
 def main() -> None:
+    """Read the options and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("phantom_contact_sheet.png"))
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--out", type=Path, default=Path("docs/phantom_contact_sheet.png"))
+    parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     if options.smoke:
