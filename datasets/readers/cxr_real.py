@@ -29,7 +29,7 @@ ONE_DIAGNOSIS = frozenset({"actualmed-covid", "figure1-covid", "ieee8023-covid",
 def read(
     src: PathLike, out: PathLike, *, licence: str | None = None, copy: bool = False, overwrite: bool = False
 ) -> Manifest:
-    """Write `out/manifest.csv` with split, source, labels, text, view and licence as they are.
+    """Write `out/manifest.csv`: split, source, text, view and licence as they are, labels with what they deny.
 
     The id of a record is its path within `images/` without the ending.
     """
@@ -53,7 +53,7 @@ def _with_denials(record: Record, known: Iterable[str]) -> dict[str, float]:
     normal = labels.get(NO_FINDING) == PRESENT
     causes = [name for name in labels if name not in (NO_FINDING, "Pneumonia")]
     if normal or (record.source in ONE_DIAGNOSIS and causes):
-        return {**{name: ABSENT for name in sorted(known)}, **labels}
+        return {**dict.fromkeys(sorted(known), ABSENT), **labels}
     return {NO_FINDING: ABSENT, **labels} if labels else labels
 
 
