@@ -31,6 +31,9 @@ Number: TypeAlias = Literal["count", "mass", "plural"]
 _DATA = Path(__file__).with_name("prompts.yaml")
 _LEADING = re.compile(r"^(?:there (?:is|are) )?(?:(?P<article>an?|some|the) )?", re.IGNORECASE)
 _COPULA = re.compile(r" (is|are|was|were) ")
+#: a verb that makes a clause of the words; one behind "that" or "which" does not
+_BEFORE_CLAUSE = r" (?:that|which|whose|who|because|where|if|as|is|are|was|were) "
+_CLAUSE = re.compile(rf"^(?:(?!{_BEFORE_CLAUSE}).)* (?:is|are|was|were) ")
 _SWAPPED = {
     Assertion.PRESENT: Assertion.ABSENT,
     Assertion.ABSENT: Assertion.PRESENT,
@@ -208,6 +211,7 @@ class _Grammar:
         self._sets = {k: frozenset(str(w) for w in v) for k, v in data.items()}
         self._count_endings = tuple(data["count_endings"])
         self._mass_endings = tuple(data["mass_endings"])
+        self._quantifiers = tuple(f"{q} " for q in data["quantifiers"])
         self._a_before, self._an_before = tuple(data["a_before"]), tuple(data["an_before"])
 
     def parse(self, text: str, number: str = "") -> Phrase | None:
@@ -218,7 +222,7 @@ class _Grammar:
         match = _LEADING.match(words)
         article = (match["article"] or "").lower() if match else ""
         bare = _unshout(words[match.end() :] if match else words) or words
-        if _COPULA.search(f" {bare} "):
+        if _CLAUSE.search(f" {bare} "):
             return None
         if article in ("a", "an"):
             number = "count"
@@ -231,7 +235,7 @@ class _Grammar:
     def number(self, phrase: str) -> Number:
         """Count, mass or plural, by the head noun."""
         head = self._head(phrase)
-        if head in self._sets["plural_heads"]:
+        if head in self._sets["plural_heads"] or phrase.lower().startswith(self._quantifiers):
             return "plural"
         if head in self._sets["count_heads"]:
             return "count"
@@ -251,19 +255,30 @@ class _Grammar:
         if low.startswith(self._a_before):
             return "a"
         first = phrase.split()[0]
-        if len(first) > 1 and first[:2].isupper():
-            return "an" if first[0] in "AEFHILMNORSX" else "a"
+        first = first.split("-")[0]
+        spelt = first[:2].isupper() or not set(first.lower()) & set("aeiouy")
+        if spelt:
+            return "an" if first[0].upper() in "AEFHILMNORSX" else "a"
         return "an" if low[0] in "aeiou" else "a"
 
     def is_noun_phrase(self, surface: str) -> bool:
         """Whether a surface can stand after "there is": no clause, no lone adjective ("hyperinflated")."""
         head = self._head(surface)
-        return not _COPULA.search(f" {surface} ") and not head.endswith(("ed", "ic")) and head != "clear"
+        return not _CLAUSE.search(f" {surface} ") and not head.endswith(("ed", "ic")) and head != "clear"
 
     def _head(self, phrase: str) -> str:
-        words = phrase.lower().split()
-        stop = next((i for i, w in enumerate(words) if i and w in self._sets["prepositions"]), len(words))
-        return words[stop - 1].strip(",")
+        words = [w.strip(",") for w in phrase.lower().split()]
+        stop = next((i for i in range(1, len(words)) if self._follows_head(words, i)), len(words))
+        return words[stop - 1]
+
+    def _follows_head(self, words: Sequence[str], i: int) -> bool:
+        """Whether a word begins what follows the head noun: "of the lung", "arching toward the lung"."""
+        prepositions, word = self._sets["prepositions"], words[i]
+        after = words[i + 1] if i + 1 < len(words) else "of"
+        participle = word.endswith(("ing", "ed")) and word not in self._sets["mass_heads"]
+        return word in prepositions or (
+            participle and after != "of" and after in prepositions | self._sets["determiners"]
+        )
 
 
 def _clause(text: str, assertion: Assertion) -> str:

@@ -46,6 +46,14 @@ def prompts() -> Prompts:
         ("bullae", "There are bullae.", "There are no bullae."),
         ("fluid in the fissures", "There is fluid in the fissures.", "There is no fluid in the fissures."),
         ("a mass with a pale rim", "There is a mass with a pale rim.", "There is no mass with a pale rim."),
+        ("S-shaped spine", "There is an S-shaped spine.", "There is no S-shaped spine."),
+        ("valve ring", "There is a valve ring.", "There is no valve ring."),
+        ("a sac that is full", "There is a sac that is full.", "There is no sac that is full."),
+        ("ng tube", "There is an ng tube.", "There is no ng tube."),
+        ("cvc", "There is a cvc.", "There is no cvc."),
+        ("air outlining the aorta", "There is air outlining the aorta.", "There is no air outlining the aorta."),
+        ("more than ten ribs", "There are more than ten ribs.", "There are no more than ten ribs."),
+        ("pulmonary emboli", "There are pulmonary emboli.", "There are no pulmonary emboli."),
         ("Pleural_Effusion", "There is a pleural effusion.", "There is no pleural effusion."),
         ("Kerley B lines", "There are Kerley B lines.", "There are no Kerley B lines."),
         ("there is a large mass.", "There is a large mass.", "There is no large mass."),
@@ -57,6 +65,21 @@ def test_grammar(text: str, present: str, absent: str) -> None:
     free = Prompts()
     assert free.sentence(text, P) == present
     assert free.sentence(text, A) == absent
+
+
+@pytest.mark.parametrize(
+    ("begins", "text"),
+    [
+        ("There are", "vessels broader than the bronchi beside them"),
+        ("There is", "thin muscle arching toward the lung"),
+        ("There is a", "speck brighter than the ribs"),
+        ("There is", "pleural thickening at the apex"),
+        ("There is a", "healing fracture of the rib"),
+        ("There are", "swollen nodes at both lung roots"),
+    ],
+)
+def test_the_head_noun_decides_the_number(begins: str, text: str) -> None:
+    assert Prompts().sentence(text, P) == f"{begins} {text}."
 
 
 @pytest.mark.parametrize(
