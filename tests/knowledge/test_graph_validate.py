@@ -136,6 +136,16 @@ def test_shuffled_keeps_names_and_moves_all_knowledge(chest: KnowledgeGraph) -> 
     assert sorted(c.synonyms for c in control) == sorted(c.synonyms for c in chest)
 
 
+def test_no_concept_keeps_its_own_knowledge_for_any_seed() -> None:
+    concepts = [Concept(i, i, synonyms=(f"syn {i}",), definition=f"def {i}") for i in "abcd"]
+    graph = KnowledgeGraph(concepts, [Relation("a", "may_cause", "b")], name="g")
+    for seed in range(40):
+        control = graph.shuffled(seed)
+        assert all(control[c.id].definition != c.definition and control[c.id].synonyms != c.synonyms for c in graph)
+        assert control.relations[0].head != "a"
+        assert control.relations[0].tail != "b"
+
+
 def test_shuffled_exchanges_within_a_semantic_type(chest: KnowledgeGraph) -> None:
     owner = {c.synonyms: c.semantic_types[0] for c in chest if c.synonyms}
     assert all(owner[c.synonyms] == c.semantic_types[0] for c in chest.shuffled(1) if c.synonyms)
