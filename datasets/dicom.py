@@ -27,7 +27,7 @@ from kvlp.typing import PathLike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from pydicom.dataset import FileDataset
+    from pydicom.dataset import Dataset, FileDataset
 
 __all__ = ["DicomFacts", "looks_like_dicom", "read_dicom", "read_facts"]
 
@@ -223,19 +223,20 @@ def _syntax(dataset: FileDataset) -> str:
 
 def _stored_values(dataset: FileDataset) -> NDArray[np.int32]:
     """Decode to stored values, int32 (H, W). Bits above the stored ones (old overlays) are dropped."""
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
 
     syntax = _syntax(dataset)
     plugin = "" if syntax in _NATIVE else "pydicom" if syntax == _RLE else "pylibjpeg"
     if plugin == "pylibjpeg":
         _require_decoders()
     # pydicom's own clearing of unused bits takes the high bit for granted; ours follows the header
-    options = {"correct_unused_bits": plugin == "pylibjpeg"}
-    pixels = np.asarray(pixel_array(dataset, index=0, raw=True, decoding_plugin=plugin, **options))
+    compressed = plugin == "pylibjpeg"
+    options: dict[str, Any] = {"decoding_plugin": plugin, "correct_unused_bits": compressed}
+    pixels = np.asarray(pixel_array(dataset, index=0, raw=True, **options))
     if pixels.shape != (int(dataset.Rows), int(dataset.Columns)) or pixels.dtype.kind not in "iu":
         raise DicomError(f"DICOM decoded to {pixels.dtype} of shape {pixels.shape}; expected a grey image")
     stored = pixels.astype(np.int32)
-    return stored if plugin == "pylibjpeg" else stored_bits(stored, dataset)
+    return stored if compressed else stored_bits(stored, dataset)
 
 
 def _greys(dataset: FileDataset, window: int) -> NDArray[np.float32]:
@@ -250,7 +251,7 @@ def _greys(dataset: FileDataset, window: int) -> NDArray[np.float32]:
         raise DicomError(f"DICOM pixel data cannot be decoded: {_reason(problem)}") from problem
 
 
-def stored_bits(values: Any, dataset: FileDataset) -> Any:
+def stored_bits(values: Any, dataset: Dataset) -> Any:
     """Cut the stored bits out of allocated words and extend their sign."""
     bits = int(dataset.BitsStored)
     shift = int(dataset.get("HighBit", bits - 1)) + 1 - bits

@@ -315,7 +315,7 @@ def test_a_stream_larger_than_its_header_is_refused_undecoded(kvlp_data: Path, m
     data = bytearray(path.read_bytes())
     at = data.index(b"\xff\x4f\xff\x51") + 8
     data[at : at + 8] = (60000).to_bytes(4, "big") * 2
-    monkeypatch.setattr("pydicom.pixels.pixel_array", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr("pydicom.pixels.utils.pixel_array", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(DicomError, match="header says 64x64 pixels, its compressed data 60000x60000"):
         read_dicom(bytes(data))
 
