@@ -81,7 +81,7 @@ def train_steps(
         fetched = time.perf_counter()
         lr = schedule(step)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         optimizer.zero_grad(set_to_none=True)
         total, parts = _forward_backward(task, micro, shared, autocast)
         norm = torch.nn.utils.clip_grad_norm_(_with_gradient(task), grad_clip)

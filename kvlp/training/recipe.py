@@ -121,7 +121,8 @@ class Losses(_Strict):
 class Stage(_Strict):
     """One stage: so many epochs over the rows (or steps) with these losses and this optimiser setting.
 
-    AdamW with linear warm-up and cosine decay to `final_lr` x lr. `accumulate` micro-batches of `batch_size` rows
+    AdamW with linear warm-up and cosine decay to `final_lr` x lr; the text tower learns at `text_lr` x lr (0 freezes
+    it). `accumulate` micro-batches of `batch_size` rows
     count as one batch for the contrastive losses (cached features: the gradient is that of the large batch).
     """
 
@@ -131,6 +132,7 @@ class Stage(_Strict):
     batch_size: Annotated[int, Field(gt=1)] = 64
     accumulate: Positive = 1
     lr: Annotated[float, Field(gt=0)] = 2e-3
+    text_lr: Annotated[float, Field(ge=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.01

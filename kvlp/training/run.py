@@ -178,13 +178,20 @@ class _Runner:
 
 
 def _optimizer(task: PretrainTask, stage: Stage) -> torch.optim.Optimizer:
-    """AdamW; vectors and scalars (norms, biases, scales) are not decayed."""
-    parameters = [p for p in task.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": stage.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    """AdamW; vectors and scalars (norms, biases, scales) are not decayed, and the text tower has its own rate."""
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in task.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("model.text."), parameter.ndim > 1), []).append(parameter)
+    settings = [
+        {
+            "params": parameters,
+            "weight_decay": stage.weight_decay if is_matrix else 0.0,
+            "lr_scale": stage.text_lr if is_text else 1.0,
+        }
+        for (is_text, is_matrix), parameters in groups.items()
     ]
-    return torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.98), eps=1e-6)
+    return torch.optim.AdamW(settings, lr=stage.lr, betas=(0.9, 0.98), eps=1e-6)
 
 
 def _autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
