@@ -1,0 +1,95 @@
+"""Whole jobs: pretrain with evaluation, control and page; the quickstart; and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kvlp.datasets.manifest import Manifest
+from kvlp.errors import ConfigError
+from kvlp.eval.results import read_results
+from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.training.recipe import EvaluationPart
+from kvlp.workflows.pretrain import SEEN, UNSEEN, evaluation_rows, grouped_classes, pretrain
+from kvlp.workflows.quickstart import quickstart
+
+REPORTS = {1: "There is a left pleural effusion.", 0: "No pleural effusion. Heart size is normal."}
+
+
+@pytest.fixture(scope="module")
+def manifest_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 bright or dark squares: bright ones have an effusion; a cavity is labelled but never named."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    lines = ["id,image,text,patient_id,split,labels,source"]
+    for i in range(48):
+        sick = i % 2
+        pixels = rng.normal(70 + 110 * sick, 12, size=(48, 48)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        labels = f"pleural_effusion={sick};lung_cavity={int(i % 4 == 0)}"
+        lines.append(f"{i},{i}.png,{REPORTS[sick]},p{i},{'train' if i < 32 else 'test'},{labels},squares")
+    path = folder / "manifest.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_pretrain_evaluates_compares_and_writes_one_page(manifest_path: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    settings = ["stages.0.steps=6", "threads=1"]
+    outcome = pretrain("smoke-cpu", data=manifest_path, out=out, overrides=settings, compare=["smoke-cpu"])
+    rows = read_results(out / "results.jsonl")
+    assert [r.to_dict() for r in rows] == [r.to_dict() for r in outcome.results]
+    naming = {(r.target, r.task) for r in rows if r.metric == "auc" and r.setting in ("POS", "NEG", "PAIR")}
+    assert {("pleural_effusion", "prompted classification"), ("lung_cavity", "zero-shot")} <= naming
+    own = [r for r in rows if r.metric == "auc_difference" and r.target == "macro"]
+    assert own
+    assert all(r.value == 0 for r in own)  # compared with itself
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(?:src|href)\s*=\s*["']https?:""", page)
+    assert "data:image/png" not in page  # pictures of patients only when asked for
+    assert "prompted classification" in page
+    named = json.loads((out / "checkpoint" / "kvlp.json").read_text())["card"]["named_concepts"]
+    assert "pleural_effusion" in named
+    assert "lung_cavity" not in named
+
+
+def test_the_rows_of_an_evaluation(manifest_path: Path):
+    manifest = Manifest.load(manifest_path)
+    assert len(evaluation_rows(manifest, EvaluationPart())) == 16
+    assert len(evaluation_rows(manifest, EvaluationPart(split="train", source="squares"))) == 32
+    assert len(evaluation_rows(manifest, EvaluationPart(source="elsewhere"))) == 0
+
+
+def test_classes_are_grouped_by_what_training_named(manifest_path: Path):
+    graph = KnowledgeGraph.load("chest")
+    rows = Manifest.load(manifest_path)
+    assert grouped_classes(rows, ["pleural_effusion"], graph) == {SEEN: ["pleural_effusion"], UNSEEN: ["lung_cavity"]}
+    versus = grouped_classes(rows, ["pneumothorax"], graph, ["Pneumothorax vs Nodule"])
+    assert versus == {SEEN: ["Pneumothorax vs Nodule"]}
+
+
+def test_the_quickstart_leaves_other_folders_alone(tmp_path: Path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="no quickstart; choose another --out"):
+        quickstart(tmp_path)
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_quickstart_runs_from_end_to_end(tmp_path: Path):
+    steps = ("stages.0.steps=4", "stages.1.epochs=0", "stages.1.steps=8", "threads=1")
+    outcome = quickstart(tmp_path / "q", images=240, overrides=steps)
+    assert outcome.figure("POS", "seen") is not None
+    assert outcome.figure("POS minus shuffled graph", "unseen") is not None
+    queries = [r for r in outcome.results if r.target == "all queries"]
+    assert {r.metric for r in queries} == {"precision_at_10", "lift_at_10"}
+    page = outcome.page.read_text(encoding="utf-8")
+    assert page.count("data:image/png") > 100
+    again = quickstart(tmp_path / "q", images=240, overrides=steps, control=False)
+    assert again.figure("POS", "seen").value == outcome.figure("POS", "seen").value  # type: ignore[union-attr]
