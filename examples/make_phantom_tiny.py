@@ -33,7 +33,7 @@ def ship(checkpoint: Path, out: Path) -> Path:
         "name": "phantom-tiny",
         "description": f"Small towers trained on synthetic chest radiographs (phantom {PHANTOM_VERSION}), to try kvlp.",
         "licence": "Apache-2.0",
-        "not_for": "Real radiographs: it has seen none. It is no medical device and its figures say nothing of patients.",
+        "not_for": "Real radiographs: it has seen none. Not a medical device; its figures say nothing of patients.",
     }
     settings = (model.model_cfg, model.preprocess_cfg, model.tokenizer)
     folder = save_checkpoint(out, model.module, *settings, card, half=True)
