@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -56,7 +57,11 @@ def finish(
     if not kept:
         raise DataError("no record is left" + (f" with a licence like {licence!r}" if licence else ""))
     out.mkdir(parents=True, exist_ok=True)
-    placed = [replace(r, image=_place(r.image, src_root, out, copy=copy)) if r.image else r for r in kept]
+    way = "" if copy else Path(os.path.relpath(src_root.resolve(), out.resolve())).as_posix()
+    if copy:
+        for image in filter(None, (record.image for record in kept)):
+            _copy(image, src_root, out)
+    placed = [replace(r, image=posixpath.normpath(posixpath.join(way, r.image))) if r.image else r for r in kept]
     manifest = Manifest(placed, out)
     path = out / "manifest.csv"
     if path.exists() and not overwrite and list(Manifest.load(path, strict=False)) != placed:
@@ -65,14 +70,10 @@ def finish(
     return manifest
 
 
-def _place(image: str, src_root: Path, out: Path, *, copy: bool) -> str:
-    source = src_root / image
-    if not copy:
-        return Path(os.path.relpath(source.resolve(), out.resolve())).as_posix()
+def _copy(image: str, src_root: Path, out: Path) -> None:
     target = out / image
     if not target.resolve().is_relative_to(out.resolve()):
         raise DataError(f"{image}: lies outside of the source folder; it is not copied")
     if not target.exists():
-        with source.open("rb") as reading, atomic_file(target) as writing:
+        with (src_root / image).open("rb") as reading, atomic_file(target) as writing:
             shutil.copyfileobj(reading, writing)
-    return image

@@ -347,7 +347,8 @@ def test_facts_group_without_giving_the_patient_away() -> None:
     assert read_facts(dicom(TINY)).study_id == ""
 
 
-def test_every_sample_file(kvlp_data: Path) -> None:
+@pytest.mark.parametrize("limit", [1_500_000, pytest.param(64_000_000, marks=pytest.mark.slow)])
+def test_every_sample_file(kvlp_data: Path, limit: int) -> None:
     """Greys equal an independent computation from the decoded values; malformed files are refused in one line."""
     folder = kvlp_data / "dicom"
     if not (folder / "manifest.csv").exists():
@@ -357,6 +358,8 @@ def test_every_sample_file(kvlp_data: Path) -> None:
     read = 0
     for row in rows:
         path = folder / row["file"]
+        if int(row["Rows"] or 0) * int(row["Columns"] or 0) > limit:
+            continue  # takes seconds: in the slow tier
         grey_single = row["PhotometricInterpretation"].startswith("MONO") and row["shape"].count(",") == 1
         if row["kind"] == "malformed" or not grey_single or "float" in row["file"]:
             with pytest.raises(ImageError) as caught:
@@ -369,7 +372,7 @@ def test_every_sample_file(kvlp_data: Path) -> None:
         if row["transfer_syntax"] != "absent":
             assert np.abs(grey[::STEP, ::STEP] - reference(path)).max() < 1e-6, row["file"]
         read += 1
-    assert read >= 17
+    assert read >= (14 if limit < 64_000_000 else 17)
     pair = [load_grey(folder / "chest" / f) for f in ("rsna_chest_cr_mono2_jpegbaseline.dcm", "chest_cr_mono1_jpegbaseline.dcm")]  # fmt: skip  # noqa: E501
     assert np.allclose(pair[0], 1 - pair[1], atol=1e-6)
 
