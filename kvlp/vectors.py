@@ -246,6 +246,8 @@ import faiss, numpy
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
 if used:
     resource.setrlimit(resource.RLIMIT_AS, (used + 3 * size + (256 << 20),) * 2)
+spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+resource.setrlimit(resource.RLIMIT_CPU, (int(spent + 8 + size / 20e6),) * 2)
 faiss.set_deserialization_vector_byte_limit(size)
 index = faiss.read_index(path)
 index.search(numpy.ones((1, index.d), "float32"), 10)
@@ -253,11 +255,14 @@ index.search(numpy.ones((1, index.d), "float32"), 10)
 
 
 def _try_in_child(path: Path) -> None:
-    """Load and ask an untrusted index in a process that may crash, hang or ask for memory in our place."""
+    """Load and ask an untrusted index in a process that may crash, hang or ask for memory in our place.
+
+    Its processor time is what is limited; the clock only where it neither works nor ends, for the machine may be busy.
+    """
     size = path.stat().st_size
     command = [sys.executable, "-I", "-c", _TRIAL, str(path), str(size)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=10 + size / 20e6, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=120 + size / 2e6, check=False)
     except subprocess.TimeoutExpired as error:
         raise ArchiveError(f"{path.name} is damaged: reading it does not end") from error
     if done.returncode != 0:

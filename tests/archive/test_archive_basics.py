@@ -44,12 +44,12 @@ def test_adding_again_changes_nothing_and_encodes_nothing(tmp_path, filled, mode
 
 
 def test_order_and_size_of_batches_do_not_matter(tmp_path, create, model):
-    paths = write_images(tmp_path / "images", range(30))
+    paths = write_images(tmp_path / "images", range(14))
     archives = [create(f"a{i}") for i in range(3)]
     archives[0].add(tmp_path / "images")
     for path in np.random.default_rng(0).permutation(paths):
         archives[1].add(path)
-    archives[2].add(paths[::-1], batch_size=7)
+    archives[2].add(paths[::-1], batch_size=3)
     assert answers(archives[0], model) == answers(archives[1], model) == answers(archives[2], model)
 
 
@@ -208,6 +208,15 @@ def test_a_later_manifest_changes_fields_without_embedding_again(tmp_path, creat
     archive.add(tmp_path / "m")  # the bare folder takes nothing away
     assert len(archive.search(where="view = 'LATERAL' and report ~ 'large mass'")) == 2
     assert archive.verify().ok
+
+
+def test_a_file_that_moved_keeps_what_its_manifest_said(tmp_path, create):
+    archive = create()
+    archive.add(manifest_of(tmp_path / "m", [1], view="PA", text="Large mass."))
+    (tmp_path / "m" / "0001.png").rename(tmp_path / "m" / "z.png")
+    assert archive.add(tmp_path / "m").updated == 1
+    (hit,) = archive.search(where="view = 'PA' and record = 'r1' and report ~ 'large mass'")
+    assert (os.path.basename(hit.path), hit.stale) == ("z.png", "")
 
 
 def test_report_text_can_stay_out(tmp_path, create):

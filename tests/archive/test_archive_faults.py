@@ -87,7 +87,7 @@ class Child:
 
         with Archive.open(self.root / "archive", model) as archive:
             inside[1] = 1
-            archive.add(self.images, progress=note, batch_size=8)
+            archive.add(self.images, progress=note, batch_size=4)
 
     def kill_after(self, seconds):
         self.inside[:] = bytes(2)
@@ -313,7 +313,7 @@ def test_a_manifest_that_leads_elsewhere_is_refused(tmp_path, filled, model):
     filled.close()
     path = tmp_path / "archive" / "index.json"
     manifest = json.loads(path.read_text())
-    manifest["files"]["flat"]["name"] = "../images/0001.png"
+    manifest["files"]["flat"]["name"] = "index-x/../../images/0001.png"
     path.write_text(json.dumps(manifest))
     with Archive.open(tmp_path / "archive", model) as archive:
         archive.search(embedding=np.ones(16))

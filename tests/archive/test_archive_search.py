@@ -114,6 +114,14 @@ def test_the_indication_labels_nothing(archive):
     assert (told["found"], told["by"]) == ("absent", "report")
 
 
+def test_what_is_said_most_strongly_counts(archive):
+    said = ("Left pleural effusion.", "Possible pleural effusion.", "No right pleural effusion.")
+    for sentences in (said, said[::-1], (said[1], said[0], said[2])):
+        assert archive._mentions_of(" ".join(sentences))["pleural_effusion"] == "present"
+        assert archive._mentions_of(f"{said[2]} {said[1]}")["pleural_effusion"] == "uncertain"
+        assert archive._mentions_of(f"{said[1]} {said[2]}")["pleural_effusion"] == "uncertain"
+
+
 def test_without_leans_away_and_stays_one_inner_product(archive, model):
     hits = archive.search("pleural effusion", without=["pneumothorax"], k=20)
     query = axis(EFFUSION) - (axis(PNEUMOTHORAX) - axis(PNEUMOTHORAX, -1))
