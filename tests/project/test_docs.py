@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -62,8 +61,6 @@ def test_every_page_is_in_the_index(repository: Path) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_described(repository: Path, verb: str) -> None:
-    if find_spec(f"kvlp.cli.{verb}") is None:
-        pytest.skip(f"kvlp {verb} is not built yet")
     assert f"\n## kvlp {verb}\n" in (repository / "docs" / "cli.md").read_text(encoding="utf-8")
 
 
