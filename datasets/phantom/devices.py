@@ -30,7 +30,7 @@ def pacemaker(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Fiel
     for drop in (0.68, 0.60)[: int(rng.integers(1, 3))]:
         tip = (0.5 + 0.10 * (drop - 0.5) * 10 * 0.55, drop)
         way = _curve([(x0 - sign * 0.03, y0 - 0.03), (0.5 + sign * 0.12, 0.205), (0.462, 0.30), (0.452, 0.48), tip])
-        leads = np.maximum(leads, polyline(scene.x, scene.y, way, max(0.005, scene.line)))
+        leads = np.maximum(leads, polyline(scene.x, scene.y, way, max(0.008, scene.line * 1.4)))
     scene.extra += box * np.float32(1.8) + leads * np.float32(1.0) * (1 - box)
     return np.maximum(box, leads)
 
@@ -41,8 +41,8 @@ def endotracheal_tube(scene: Scene, spec: FindingSpec, rng: np.random.Generator)
     tip = float(rng.uniform(0.27, 0.33))
     way = np.array([(x + float(rng.uniform(-0.02, 0.02)), -0.02), (x, 0.14), (x, tip)])
     tube = polyline(scene.x, scene.y, way, 0.013)
-    stripe = polyline(scene.x, scene.y, way, max(0.0055, scene.line))
-    scene.extra += tube * np.float32(0.25) + stripe * np.float32(0.95)
+    stripe = polyline(scene.x, scene.y, way, max(0.009, scene.line * 1.6))
+    scene.extra += tube * np.float32(0.4) + stripe * np.float32(1.3)
     return np.maximum(tube, stripe)
 
 
@@ -56,8 +56,8 @@ def central_venous_catheter(scene: Scene, spec: FindingSpec, rng: np.random.Gene
     else:
         start = [(0.5 + sign * 0.34, 0.27), (0.5 + sign * 0.17, 0.195), (across, 0.235)]
     points = [*start, (0.452, 0.33), tip]
-    alpha = polyline(scene.x, scene.y, _curve(points), max(0.0055, scene.line))
-    scene.extra += alpha * np.float32(0.85)
+    alpha = polyline(scene.x, scene.y, _curve(points), max(0.009, scene.line * 1.6))
+    scene.extra += alpha * np.float32(1.3)
     return alpha
 
 
@@ -65,8 +65,8 @@ def nasogastric_tube(scene: Scene, spec: FindingSpec, rng: np.random.Generator) 
     """A line down the midline that turns into the stomach on the left."""
     drift = float(rng.uniform(-0.008, 0.008))
     points = [(0.5, -0.02), (0.508 + drift, 0.2), (0.512, 0.5), (0.52, 0.76), (0.585, 0.87), (0.655, 0.885)]
-    alpha = polyline(scene.x, scene.y, _curve(points, 30), max(0.0055, scene.line))
-    scene.extra += alpha * np.float32(0.8)
+    alpha = polyline(scene.x, scene.y, _curve(points, 30), max(0.009, scene.line * 1.6))
+    scene.extra += alpha * np.float32(1.2)
     return alpha
 
 

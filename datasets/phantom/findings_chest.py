@@ -93,14 +93,14 @@ def hydropneumothorax(scene: Scene, spec: FindingSpec, rng: np.random.Generator)
 def pleural_thickening(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:
     """A dense uneven band along the side wall, sometimes with a calcified streak."""
     rim = scene.rim(plain=True)
-    depth = (0.11, 0.15, 0.20)[spec.severity - 1]
+    depth = (0.16, 0.21, 0.27)[spec.severity - 1]
     wave = noise(rng, scene.size, 14) * np.float32(0.035)
     ends = step(scene.y - 0.27, 0.06) * step(0.70 - scene.y, 0.06)
     total = np.zeros_like(scene.x)
     chalk = rng.random() < 0.4
     for sign in spec.signs:
         alpha = step(rim - np.float32(1 - depth) + wave, 0.03) * ends * scene.on(sign) * step(scene.u - 0.24, 0.05)
-        _fill(scene, alpha * np.float32(0.9 * spec.contrast))
+        _fill(scene, alpha * np.float32(0.97 * (0.5 + 0.5 * spec.contrast)))
         if chalk:
             scene.extra += stroke(rim - np.float32(0.965), 0.02) * alpha * scene.lung * np.float32(0.8)
         total = np.maximum(total, alpha * scene.lung)
@@ -167,7 +167,7 @@ def rib_fracture(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> F
             y = (a.apex + 0.012 + a.rib_gap * (rib + n) - 0.035 * np.sin(3 * at) + arch * 0.6) / (1 - arch)
             centre = (0.5 + sign * at * a.half_width, float(y))
             swelling = np.maximum(swelling, np.clip(1.1 - ellipse(scene.x, scene.y, centre, (0.05, 0.045)), 0, 1))
-    scene.extra += swelling * np.float32(0.3 * spec.contrast)
+    scene.extra += swelling * np.float32(0.5 * spec.contrast)
     return np.maximum(swelling, scene.broken)
 
 

@@ -123,9 +123,9 @@ def pulmonary_edema(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -
 
 def lung_nodule(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:
     """One round spot, sharp at its edge."""
-    radius = (0.026, 0.031, 0.036)[spec.severity - 1]
+    radius = (0.029, 0.034, 0.039)[spec.severity - 1]
     alpha = step(1 - ellipse(scene.x, scene.y, spot(scene, spec, rng, radius), (radius, radius)), 0.35) * scene.lung
-    scene.extra += alpha * np.float32(1.0 * spec.contrast)
+    scene.extra += alpha * np.float32(1.3 * spec.contrast)
     return alpha
 
 
@@ -137,7 +137,7 @@ def lung_mass(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Fiel
     angle = np.arctan2(scene.y - np.float32(centre[1]), scene.x - np.float32(centre[0]))
     r = r + lobes(angle, rng, {2: 0.05, 3: 0.07, 5: 0.05, 8: 0.03, 13: 0.025, 19: 0.02})
     alpha = step(1 - r, 0.22) * scene.lung
-    scene.extra += alpha * np.float32(0.95 * spec.contrast)
+    scene.extra += alpha * np.float32(1.2 * spec.contrast)
     return alpha
 
 

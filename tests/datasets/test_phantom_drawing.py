@@ -23,7 +23,7 @@ from kvlp.datasets.phantom.lists import SHAPED
 from kvlp.errors import ConfigError
 
 #: Change it together with PHANTOM_VERSION, and never between two models that are compared.
-FROZEN = {"1.1": "ccffc9d3bc4f65bc0c1c506b04c6e78c85af37d7c48aea399159c1a6df4259fa"}
+FROZEN = {"1.2": "e764f5cc383ee2ab630f7bd2906c6c973897f5e0401cd044c8a5e838c8766847"}
 
 SIDED = ("left", "right")
 
