@@ -37,8 +37,9 @@ class _Strict(BaseModel):
 class ModelSettings(_Strict):
     """The two towers and what goes into them.
 
-    A tower is a small one of ours by name (`kvlp.models.TOWERS`), `timm:NAME` for an image tower, or for both at
-    once `open_clip:NAME`. `start` names a checkpoint whose weights the run begins from (the towers are then its).
+    A tower is a small one of ours by name (`kvlp.models.towers.TOWERS`); an image tower may be any timm name too.
+    `start` names a model whose towers and weights the run begins from: a checkpoint of ours or an open_clip one
+    (`open_clip:NAME/FILE`, `local-dir:FOLDER`).
     """
 
     image: str = "tiny-cnn"

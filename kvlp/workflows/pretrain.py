@@ -193,8 +193,10 @@ def _evaluate_all(
         if len(recipe.evaluation) > 1:
             blocks.append(Section(part.name))
         rows = evaluation_rows(manifest, part)
-        pictures = with_images or _is_synthetic(rows)
-        blocks += evaluation_blocks(ours, manifest=rows, with_images=pictures, controls=extra)
+        synthetic = _is_synthetic(rows)
+        blocks += evaluation_blocks(
+            ours, manifest=rows, with_images=with_images or synthetic, synthetic=synthetic, controls=extra
+        )
     return blocks
 
 

@@ -23,7 +23,7 @@ from kvlp.datasets.phantom import DEVICES, PHANTOM_VERSION, SEEN, UNSEEN, genera
 from kvlp.datasets.shards import write_shards
 from kvlp.errors import ConfigError, DataError
 from kvlp.eval.evaluate import EvalOptions, Evaluation, difference_results, evaluate
-from kvlp.eval.page.blocks import Block, Cell, GridRow, ImageGrid, Notice, Section, Table, Text, Tile, png_uri
+from kvlp.eval.page.blocks import Block, Cell, GridRow, ImageGrid, Section, Table, Text, Tile, png_uri
 from kvlp.eval.page.report import evaluation_blocks, loss_charts, timing_bars
 from kvlp.eval.page.write import write_page
 from kvlp.eval.results import Result, write_atomic, write_results
@@ -179,11 +179,16 @@ def quickstart(
     curves = loss_charts(loss_rows(folder / "run" / "metrics.jsonl", every=2))
     end: list[Block] = [Section("Training"), curves, timing_bars(q.outcome.timings)]
     blocks = evaluation_blocks(
-        ours, manifest=rows, with_images=True, controls=extra, before_settings=[*found, *_data_blocks(counts), *end]
+        ours,
+        manifest=rows,
+        with_images=True,
+        synthetic=True,
+        controls=extra,
+        before_settings=[*found, *_data_blocks(counts), *end],
     )
     title = "kvlp quickstart: synthetic chest radiographs"
     write_results(folder / "results.jsonl", q.outcome.results)
-    write_page(q.outcome.page, title, [_warning(), *blocks], subtitle=f"phantom {PHANTOM_VERSION}, seed {seed}")
+    write_page(q.outcome.page, title, blocks, subtitle=f"phantom {PHANTOM_VERSION}, seed {seed}")
     write_atomic(folder / "quickstart.json", json.dumps(q.outcome.to_dict(), indent=2, default=str))
     return q.outcome
 
@@ -197,13 +202,6 @@ def _fresh(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / ".kvlp-quickstart").touch()
     return folder
-
-
-def _warning() -> Notice:
-    return Notice(
-        "Every picture here is drawn by a program. The figures show that the parts work together; they say nothing "
-        "about real radiographs. For research; not a medical device."
-    )
 
 
 def _data_blocks(counts: dict[str, float]) -> list[Block]:
