@@ -7,7 +7,7 @@ import json
 import math
 import os
 import platform
-import tempfile
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -157,7 +157,8 @@ def write_atomic(path: PathLike, text: str) -> Path:
     """Write UTF-8 text so that a reader, or a crash, sees the old file or the new one and never a part."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    name = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the user's umask applies
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
@@ -165,7 +166,7 @@ def write_atomic(path: PathLike, text: str) -> Path:
             os.fsync(file.fileno())
         os.replace(name, target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
     return target

@@ -79,23 +79,39 @@ def evaluation_blocks(
 def control_blocks(rows: Sequence[Result]) -> list[Block]:
     """Controls, baselines and other models beside ours, with paired differences."""
     own = [row for row in rows if row.metric == "auc"]
-    gaps = {(_against(row), row.target, row.group): row for row in rows if row.metric != "auc"}
+    gaps = [row for row in rows if row.metric != "auc"]
+    lines: list[tuple[Result | None, Result | None]] = []
+    for control in own:
+        key = (control.setting, control.target, control.group)
+        match = next((g for g in gaps if (_against(g), g.target, g.group) == key), None)
+        gaps = [g for g in gaps if g is not match]
+        lines.append((control, match))
+    lines += [(None, gap) for gap in gaps]
     table: list[list[Cell]] = []
     strong: set[int] = set()
-    for row in [*own, *(gap for key, gap in gaps.items() if key not in {(r.setting, r.target, r.group) for r in own})]:
-        gap = gaps.get((_against(row), row.target, row.group))
-        if row.target == "macro":
+    for row, gap in lines:
+        shown = gap or row
+        assert shown is not None
+        if shown.target == "macro":
             strong.add(len(table))
-        shown = _interval(row) if row.metric == "auc" else None
-        table.append([(_target(row), _against(row)), shown, _interval(gap) if gap else None])
+        first: Cell = (_target(shown), _compared(shown))
+        table.append([first, _interval(row) if row else None, _interval(gap) if gap else None])
     text = "What can be had without this model. Where the interval of a difference holds 0, no difference is shown."
     columns = ["class", "AUC of the control", "ours minus control"]
+    if not own:
+        columns, table = [columns[0], columns[2]], [[cells[0], cells[2]] for cells in table]
     return [Section("Controls and comparisons", text), Table(columns, table, strong=frozenset(strong), note=_NOTE)]
 
 
 def _against(row: Result) -> str:
-    """The control's name, from its own row or from a row of a difference ("PAIR minus source only")."""
+    """The control's name in a row of a difference ("PAIR minus source only")."""
     return row.setting.split(" minus ", 1)[-1]
+
+
+def _compared(row: Result) -> str:
+    """What a row compares, in words: "both combined, minus source only"."""
+    kind, minus, other = row.setting.partition(" minus ")
+    return f"{_KINDS.get(kind, kind)}, minus {other}" if minus else row.setting
 
 
 def loss_charts(rows: Iterable[Mapping[str, object]], *, x: str = "step") -> Charts:

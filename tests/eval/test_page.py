@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from kvlp.errors import ShapeError
-from kvlp.eval.evaluate import EvalOptions, control_results, evaluate
+from kvlp.eval.evaluate import EvalOptions, control_results, difference_results, evaluate
 from kvlp.eval.intervals import Interval
 from kvlp.eval.page import (
     Bars,
@@ -35,7 +35,7 @@ from kvlp.eval.page import (
     png_uri,
     write_page,
 )
-from kvlp.eval.page.report import evaluation_blocks, loss_charts
+from kvlp.eval.page.report import control_blocks, evaluation_blocks, loss_charts
 from kvlp.eval.page.write import render_page
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -177,6 +177,22 @@ def test_every_figure_of_the_page_is_in_the_rows(outcome):
     assert shown <= known | prevalence | lifts
     assert "noisy model" in html
     assert "mean: seen" in html
+
+
+def test_differences_by_several_scores_each_have_a_line(fakes, tmp_path):
+    manifest = fakes.write_manifest(tmp_path)
+    options = EvalOptions(resamples=20)
+    ours = evaluate(fakes.Model(noise=0.5), manifest, fakes.classes[:2], options=options)
+    other = evaluate(fakes.Model(noise=2.0), manifest, fakes.classes[:2], options=options)
+    rows = [r for setting in ("POS", "PAIR") for r in difference_results(ours, other, "shuffled", setting=setting)]
+    _, table = control_blocks(rows)
+    assert table.columns == ["class", "ours minus control"]
+    assert len(table.rows) == len(rows) == 6
+    assert ("mean of all classes", "both combined, minus shuffled") in [row[0] for row in table.rows]
+    assert [row[1].value for row in table.rows] == [r.value for r in rows]
+    _, both = control_blocks(control_results(ours, "weak", other.scores["PAIR"]))
+    assert [len(row) for row in both.rows] == [3, 3, 3]
+    assert both.strong == {2}
 
 
 def test_pictures_stand_in_the_page_only_when_told(outcome):
