@@ -191,7 +191,7 @@ WORDS = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join) | st.text(max_size=60))
 def test_spans_lie_inside_any_text_and_answers_repeat(linker: EntityLinker, text: str) -> None:
     mentions = linker(text)
@@ -216,7 +216,7 @@ def test_time_grows_with_length_only(linker: EntityLinker, unit: str) -> None:
         return time.process_time() - start
 
     seconds(100)
-    short, long = min(seconds(500) for _ in range(2)), min(seconds(4000) for _ in range(2))
+    short, long = min(seconds(250) for _ in range(2)), seconds(2000)
     assert long < 8 * 4 * max(short, 0.002)  # quadratic time would be 64 times
 
 
