@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import subprocess
 import sys
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,42 @@ def test_merges_by_hand() -> None:
     # "aab" five times, "ab" four: a+##b is the pair of "ab" (4), a+##a and ##a+##b are of "aab" (5, tie by spelling)
     pieces = _pair_merges({"aab": 5, "ab": 4}, base + 3)[base:]
     assert pieces == ["##ab", "aab", "ab"]
+
+
+def slow_merges(words: dict[str, int], count: int) -> list[str]:
+    """The same in the plainest way: count all pairs anew for every merge."""
+    rows = {word: [word[0], *(f"##{c}" for c in word[1:])] for word in words}
+    known, made = {s for row in rows.values() for s in row}, []
+    while len(made) < count:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, row in rows.items():
+            for pair in pairwise(row):
+                pairs[pair] += words[word]
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merged = best[0] + best[1].removeprefix("##")
+        if merged not in known:
+            known.add(merged)
+            made.append(merged)
+        for word, row in rows.items():
+            new: list[str] = []
+            for symbol in row:
+                if new and (new[-1], symbol) == best:
+                    new[-1] = merged
+                else:
+                    new.append(symbol)
+            rows[word] = new
+    return made
+
+
+def test_merges_equal_the_slow_ones() -> None:
+    from kvlp.tokenizers import _ALPHABET, _PUNCTUATION, _pair_merges
+
+    rng = random.Random(0)
+    words = {"".join(rng.choices("abcd", k=rng.randint(1, 9))): rng.randint(1, 9) for _ in range(150)}
+    base = 2 * len(_ALPHABET) + len(_PUNCTUATION)
+    assert _pair_merges(words, base + 120)[base:] == slow_merges(words, 120)
 
 
 def test_long_texts_keep_their_end(tokenizer: Any) -> None:
