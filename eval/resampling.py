@@ -122,8 +122,8 @@ def _sweep(positive: Bools, scores: Floats, weights: Weights) -> Iterator[tuple[
     negatives = weights[down]
     values, starts = np.unique(scores[up], return_index=True)
     first: list[int] = [*starts.tolist(), up.size]
-    left: list[int] = np.searchsorted(scores[down], values, side="left").tolist()
-    right: list[int] = np.searchsorted(scores[down], values, side="right").tolist()
+    left = np.atleast_1d(np.searchsorted(scores[down], values, side="left"))
+    right = np.atleast_1d(np.searchsorted(scores[down], values, side="right"))
     below, passed, nothing = (np.zeros(weights.shape[1]) for _ in range(3))
     done = 0
     for j in range(values.size):
