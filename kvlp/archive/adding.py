@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from kvlp.archive import store as rows
 from kvlp.archive.store import Item, Store
@@ -123,7 +123,8 @@ def entries_of(source: Source, *, outside: Path) -> list[Entry]:
     if isinstance(source, str | Path):
         return list(_entries_of_path(Path(source), outside))
     if hasattr(source, "path_of"):
-        return [Entry(source.path_of(record), record) for record in source]
+        manifest = cast("Manifest", source)
+        return [Entry(manifest.path_of(record), record) for record in manifest]
     return [entry for path in source for entry in _entries_of_path(Path(path), outside)]
 
 
@@ -260,7 +261,7 @@ class Adder:
 
     def _item(self, read: _Read, vector: bytes | None) -> Item:
         record = read.entry.record
-        known = (
+        known: dict[str, Any] = (
             {}
             if record is None
             else {"record": record.id, "view": record.view, "split": record.split, "source": record.source}
