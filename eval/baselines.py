@@ -130,7 +130,7 @@ def _fit(x: Floats, y: Floats, strength: float) -> Callable[[Floats], Floats]:
     try:
         from sklearn.linear_model import LogisticRegression
     except ImportError:
-        raise MissingExtraError("scikit-learn", "dev") from None
+        raise MissingExtraError("scikit-learn", "eval") from None
     middle, spread = x.mean(axis=0), x.std(axis=0) + 1e-6
     model = LogisticRegression(C=strength, max_iter=500)
     with warnings.catch_warnings():

@@ -95,9 +95,10 @@ class ClipPart(_Strict):
 
 
 class EntityPart(_Strict):
-    """Weight and settings of the cross-image entity loss."""
+    """Weight and settings of the cross-image entity loss; `scale` is where its learned scale begins."""
 
     weight: Weight = 1.0
+    scale: Annotated[float, Field(ge=1, le=100)] = 10.0
     balanced: bool = True
     descriptions: Annotated[float, Field(ge=0, le=1)] = 0.3
 

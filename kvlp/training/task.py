@@ -34,7 +34,7 @@ class PretrainTask(nn.Module):
         self.model: Any = model  # open_clip's methods are not those of every nn.Module
         self.settings = losses
         self.pad_id = pad_id
-        self.entity_log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.entity_log_scale = nn.Parameter(torch.tensor(math.log(losses.entity.scale if losses.entity else 10.0)))
         self.entity_bias = nn.Parameter(torch.tensor(-1.0))
         self.pair_log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.clip = ClipLoss(duplicates=losses.clip.duplicates) if losses.clip else None
