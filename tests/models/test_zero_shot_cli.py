@@ -122,7 +122,7 @@ def test_embed_images(tiny_folder: Path, pictures_folder: Path, tmp_path: Path, 
     assert [Path(p).name for p in table["image_path"]] == ["a.png", "photo.png", "b.png"]
     assert vectors.shape == (3, 32)
     expected = load(tiny_folder).encode_image([Image.open(path) for path in table["image_path"]])
-    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    np.testing.assert_allclose(vectors, expected, atol=1e-4)  # other batch sizes take other kernels
 
 
 def test_embed_a_manifest_and_texts(tiny_folder: Path, pictures_folder: Path, tmp_path: Path, capsys: Any) -> None:
