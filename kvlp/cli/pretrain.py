@@ -15,7 +15,7 @@ def command(
     shards: Path | None = typer.Option(None, "--shards", help="Read training images from these shards of --data."),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run in --out."),
     seed: int | None = typer.Option(None, "--seed", help="Seed of order, texts and weights."),
-    settings: list[str] = typer.Option([], "--set", help="Override a key: stages.0.epochs=2. May be repeated."),
+    settings: list[str] = typer.Option([], "--set", help="Override a key: stages.1.epochs=2. May be repeated."),
     compare: list[str] = typer.Option([], "--compare", help="Also run this recipe on the same data, and compare."),
     with_images: bool = typer.Option(False, "--with-images", help="Put pictures of patients into the page."),
     as_json: bool = typer.Option(False, "--json", help="Print the outcome as JSON."),

@@ -84,7 +84,7 @@ def pretrain(  # noqa: PLR0913 - one argument for each thing a user may say
         out: run folder; gets checkpoint/, metrics.jsonl, results.jsonl and report.html.
         shards: read the training images from these shards of the manifest instead of from files.
         resume: go on with the run that is there.
-        overrides: `key=value` settings ("stages.0.epochs=2").
+        overrides: `key=value` settings ("stages.1.epochs=2").
         compare: recipes to run on the same data with the same overrides, as controls; each in OUT/compare/NAME.
         with_images: put pictures of real patients into the page.
         progress: called with a Progress now and then.

@@ -154,7 +154,7 @@ def quickstart(
         images: how many radiographs to draw; about a quarter is for testing.
         seed: of data, training and resamples.
         control: also train with the shuffled graph and compare.
-        overrides: `key=value` settings of the recipe ("stages.0.epochs=1").
+        overrides: `key=value` settings of the recipe ("stages.1.epochs=1").
         progress: called with a Progress now and then.
 
     Raises:
