@@ -224,7 +224,8 @@ def test_the_page_opens_in_a_browser(outcome, tmp_path, width):
     blocks = evaluation_blocks(result, manifest=manifest, with_images=True, controls=controls)
     page = write_page(tmp_path / "report.html", "Demo", blocks)
     shot = tmp_path / "shot.png"
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},4000"]
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command += [f"--window-size={width},4000"]
     subprocess.run([*command, f"--screenshot={shot}", page.as_uri()], check=True, capture_output=True, timeout=100)
     picture = np.asarray(Image.open(shot).convert("L"))
     assert picture.shape[1] == width
