@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from kvlp.datasets.images import inspect_image
+from kvlp.datasets.images import inspect_image, pixel_hash
 from kvlp.datasets.manifest import Manifest, Record, label_problem
 from kvlp.errors import DataError, KvlpError, MissingExtraError
 
@@ -177,7 +176,7 @@ def _inspect(manifest: Manifest, record: Record, *, decode: bool) -> tuple[str, 
         raise
     except (KvlpError, OSError, ValueError) as problem:
         return "", [("corrupt_image", "error", _short(problem))]
-    digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
+    digest = pixel_hash(grey)
     found = (
         []
         if plausible.ok

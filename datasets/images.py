@@ -6,6 +6,7 @@ decoded, and data that end early are refused: the usual decoders paint the missi
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "inspect_image",
     "load_grey",
     "load_grey_uint8",
+    "pixel_hash",
     "radiograph_check",
 ]
 
@@ -193,6 +195,11 @@ def _from_pil(image: Any, max_pixels: float) -> NDArray[Any]:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     return np.array(image.convert("RGB"))
+
+
+def pixel_hash(grey: NDArray[np.uint8]) -> str:
+    """SHA-256 of a grey image's shape and pixels: the same picture in another file or format has the same."""
+    return hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
 
 
 def _check_wide(pixels: NDArray[Any]) -> NDArray[Any]:

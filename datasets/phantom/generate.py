@@ -3,20 +3,26 @@
 import hashlib
 import json
 import multiprocessing
+import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
 
+from kvlp.datasets.files import atomic_write
 from kvlp.datasets.manifest import Manifest, Record
 from kvlp.datasets.phantom.cases import Case, FindingSpec, sample_case
 from kvlp.datasets.phantom.drawing import Rendering, render
 from kvlp.datasets.phantom.fields import stream
 from kvlp.datasets.phantom.lists import ALL_UNSEEN, LABELS, PHANTOM_VERSION
 from kvlp.datasets.phantom.reports import write_report
-from kvlp.errors import ConfigError
+from kvlp.errors import ConfigError, DataError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.typing import PathLike
 
@@ -101,9 +107,9 @@ def generate_phantom(
     manifest = Manifest([m.record for m in made], folder)
     manifest.save(folder / "manifest.csv")
     lines = (json.dumps(m.truth, sort_keys=True) for m in made)
-    (folder / "truth.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    atomic_write(folder / "truth.jsonl", ("\n".join(lines) + "\n").encode())
     settings = {"version": PHANTOM_VERSION, "seed": seed, "size": size, "patients": count, "fractions": dict(fractions)}
-    (folder / "phantom.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    atomic_write(folder / "phantom.json", (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
     return manifest
 
 
@@ -114,9 +120,26 @@ def _make_all(job: _Job, count: int, jobs: int) -> Iterator[_Made]:
             yield from _make(job, chunk)
         return
     # Spawn, not fork: a parent that has loaded torch holds threads that a fork would break.
-    with multiprocessing.get_context("spawn").Pool(min(jobs, len(chunks))) as pool:
-        for part in pool.imap(_Maker(job), chunks):
-            yield from part
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=context) as pool:
+        with _no_main_module():
+            parts = pool.map(_Maker(job), chunks)  # starts the workers
+        try:
+            for part in parts:
+                yield from part
+        except BrokenProcessPool:
+            raise DataError(f"{job.out}: a drawing process was ended from outside; draw again, with jobs=1") from None
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Keep new processes from running the caller's script again, which may have no main guard or no file."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ import numpy as np
 import yaml
 
 from kvlp.datasets.phantom.cases import Case, FindingSpec
-from kvlp.datasets.phantom.lists import ALL_UNSEEN, LOOKS_LIKE, SEEN
+from kvlp.datasets.phantom.lists import ALL_UNSEEN, DEVICES, LOOKS_LIKE, SEEN
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.graph import KnowledgeGraph
 
 __all__ = ["descriptions", "forbidden_surfaces", "names_unseen", "wording", "write_report"]
 
 _TOLD_SEEN, _TOLD_UNSEEN, _TOLD_DEVICE = 0.92, 0.85, 0.9
-_DENIED_UNSEEN = 0.05
+_DENIED_UNSEEN, _DENIED_DEVICES, _DENIED_DEVICE = 0.05, 0.3, 0.15
 _DOUBT = {"easy": 0.02, "medium": 0.08, "hard": 0.35}
 
 
@@ -111,6 +111,7 @@ class _Writer:
 
     def findings(self) -> list[str]:
         devices = [self.device(s) for s in self.case.devices.values() if self.rng.random() < _TOLD_DEVICE]
+        devices += self.no_devices()
         positive = [self.positive(s) for s in self.told]
         self.rng.shuffle(positive)
         rest = self.negatives() + self.normals() + self.gone()
@@ -231,6 +232,15 @@ class _Writer:
                 noun = self.pick(k for k, v in self.words["findings"][name]["nouns"].items() if v in ("count", "mass"))
                 lines.append(_fill(self.pick(self.words["generic"]["gone"]), _phrase_slots(noun, plural=False)))
         return lines
+
+    def no_devices(self) -> list[str]:
+        """Sometimes, that there is no device at all, or that one kind is not there."""
+        if not self.case.devices:
+            return [self.pick(self.words["no_devices"])] if self.rng.random() < _DENIED_DEVICES else []
+        absent = [name for name in DEVICES if name not in self.case.devices]
+        if not absent or self.rng.random() >= _DENIED_DEVICE:
+            return []
+        return [self.pick(self.words["no_device"][self.pick(absent)])]
 
     def device(self, spec: FindingSpec) -> str:
         side = spec.side if spec.side != "midline" else ""

@@ -23,7 +23,7 @@ from kvlp.datasets.phantom.lists import SHAPED
 from kvlp.errors import ConfigError
 
 #: Change it together with PHANTOM_VERSION, and never between two models that are compared.
-FROZEN = {"1.2": "e764f5cc383ee2ab630f7bd2906c6c973897f5e0401cd044c8a5e838c8766847"}
+FROZEN = {"1.3": "0afe510563b96451e8cdd869758c209e6fd730798df469215dba2eea32cd092f"}
 
 SIDED = ("left", "right")
 

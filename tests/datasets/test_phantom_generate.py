@@ -1,6 +1,8 @@
 """Folders of phantom radiographs: complete, repeatable, split by patient."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -94,3 +96,17 @@ def test_fractions_are_kept(tmp_path):
 def test_bad_arguments_are_named(tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         generate_phantom(tmp_path / "x", **{"jobs": 1, **options})
+
+
+def test_a_script_without_a_main_guard_draws_in_several_processes(tmp_path):
+    script = (
+        "from kvlp.datasets.phantom import generate_phantom\n"
+        "print('begin')\n"
+        "print(len(generate_phantom('out', patients=60, seed=5, size=64, jobs=2)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-"], input=script, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == "begin"
+    assert len(done.stdout.split()) == 2  # no worker ran the script again

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from kvlp.datasets.phantom import SEEN, UNSEEN, UNSEEN_FINAL, Case, FindingSpec, write_report
+from kvlp.datasets.phantom import DEVICES, SEEN, UNSEEN, UNSEEN_FINAL, Case, FindingSpec, write_report
 from kvlp.datasets.phantom.generate import patient_cases
 from kvlp.datasets.phantom.reports import descriptions, forbidden_surfaces, names_unseen, wording
 from kvlp.errors import KnowledgeError
@@ -148,6 +148,19 @@ def test_mentions_in_reports_agree_with_the_picture(told, graph):
             (right if hit else wrong)[m.concept] += 1
     assert sum(right.values()) > 1200
     assert sum(wrong.values()) < 0.02 * sum(right.values()), wrong
+
+
+def test_devices_are_named_and_denied_truly(told, graph):
+    from kvlp.knowledge.labels import labels_from_mentions
+    from kvlp.knowledge.linking import EntityLinker
+
+    linker, said = EntityLinker(graph), Counter()
+    for case, text in told[:600]:
+        for name, value in labels_from_mentions(linker(text), list(DEVICES), graph).items():
+            if value in (0, 1):
+                assert value == (name in case.devices), text
+                said[name, value] += 1
+    assert all(said[name, value] >= 25 for name in DEVICES for value in (0, 1)), said
 
 
 def test_a_graph_without_descriptions_is_refused():
