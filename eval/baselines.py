@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from kvlp.datasets.images import load_grey_uint8
 from kvlp.errors import DataError, MissingExtraError
 from kvlp.eval.metrics import Floats, auc
-from kvlp.eval.tasks import ClassTask, Names, label_matrix
+from kvlp.eval.tasks import ClassTask, label_matrix
+from kvlp.knowledge.names import Names
 
 if TYPE_CHECKING:
     from kvlp.datasets.manifest import Manifest

@@ -27,7 +27,8 @@ from kvlp.eval.images import Embedded, embed_manifest
 from kvlp.eval.intervals import MetricTable
 from kvlp.eval.metrics import Floats
 from kvlp.eval.results import Provenance, Result, hash_of, versions
-from kvlp.eval.tasks import ClassTask, Names, Query, label_matrix, parse_tasks
+from kvlp.eval.tasks import ClassTask, Query, label_matrix, parse_tasks
+from kvlp.knowledge.names import Names
 from kvlp.knowledge.prompts import Prompts
 from kvlp.typing import Assertion
 
@@ -168,7 +169,7 @@ def evaluate(
         results=[],
         tasks=tasks,
         groups=groups,
-        naming={task.name: _naming(task, names, trained) for task in tasks},
+        naming={task.name: names.naming(task.names, trained) for task in tasks},
         records=embedded.records,
         y_true=label_matrix(embedded.records, tasks, names),
         scores=scores,
@@ -256,13 +257,6 @@ def _centre(vectors: Mapping[str, Floats], sentences: Sequence[str]) -> Floats:
         return np.full(len(next(iter(vectors.values()))), np.nan)
     mean = np.mean([vectors[s] for s in sentences], axis=0)
     return mean / max(float(np.linalg.norm(mean)), 1e-12)
-
-
-def _naming(task: ClassTask, names: Names, trained: Sequence[str] | None) -> str:
-    stood = [names.named(name, trained) for name in (task.positive, task.versus) if name]
-    if any(stood):
-        return "prompted classification"
-    return "not known" if None in stood else "zero-shot"
 
 
 def _patients(records: Sequence[Record]) -> NDArray[np.str_]:

@@ -16,7 +16,8 @@ from kvlp.eval.intervals import FewPositivesWarning, MetricTable, auc_table, mea
 from kvlp.eval.metrics import Floats
 from kvlp.eval.results import Result
 from kvlp.eval.retrieval import distinct_reports, precision_table, recall_hits
-from kvlp.eval.tasks import Names, Query, query_relevance
+from kvlp.eval.tasks import Query, query_relevance
+from kvlp.knowledge.names import Names
 from kvlp.knowledge.sections import split_sentences
 
 if TYPE_CHECKING:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from kvlp.datasets.files import atomic_write
 from kvlp.errors import DataError
 from kvlp.eval.intervals import Interval
 from kvlp.typing import PathLike
 
-__all__ = ["Provenance", "Result", "hash_of", "read_results", "versions", "write_atomic", "write_results"]
+__all__ = ["Provenance", "Result", "hash_of", "read_results", "versions", "write_results"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,8 @@ class Result:
 def write_results(path: PathLike, results: Iterable[Result]) -> Path:
     """Write rows as JSON lines, whole or not at all."""
     lines = [json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False) for result in results]
-    return write_atomic(path, "".join(line + "\n" for line in lines))
+    atomic_write(path, "".join(line + "\n" for line in lines).encode())
+    return Path(path)
 
 
 def read_results(path: PathLike) -> list[Result]:
@@ -151,35 +151,6 @@ def read_results(path: PathLike) -> list[Result]:
         except (ValueError, TypeError, DataError) as error:
             raise DataError(f"{path}, line {number}: not a result row ({error})") from None
     return results
-
-
-def write_atomic(path: PathLike, text: str) -> Path:
-    """Write UTF-8 text so that a reader, or a crash, sees the old file or the new one and never a part."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    name = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
-    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the user's umask applies
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    except BaseException:
-        name.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
-    return target
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def hash_of(value: object) -> str:

@@ -11,23 +11,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvlp.errors import DataError, KnowledgeError
+from kvlp.errors import DataError
 from kvlp.eval.metrics import Floats
+from kvlp.knowledge.names import Names
 
 if TYPE_CHECKING:
     from kvlp.datasets.manifest import Record
     from kvlp.knowledge.graph import KnowledgeGraph
 
 __all__ = [
+    "NAMED",
+    "NEVER_NAMED",
+    "NOT_KNOWN",
     "ClassTask",
-    "Names",
     "Query",
     "default_classes",
+    "group_by_naming",
     "label_matrix",
+    "labels_with_both",
     "parse_tasks",
     "query_relevance",
     "require_apart",
 ]
+
+#: Groups of classes: whether the model's training texts named them.
+NAMED, NEVER_NAMED, NOT_KNOWN = "named in training", "never named", "naming not known"
 
 _VERSUS = re.compile(r"\s+(?:vs\.?|versus)\s+", re.IGNORECASE)
 
@@ -43,6 +51,11 @@ class ClassTask:
     name: str
     positive: str
     versus: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The one or two classes that it is about."""
+        return (self.positive, self.versus) if self.versus else (self.positive,)
 
     @classmethod
     def parse(cls, text: str) -> ClassTask:
@@ -65,41 +78,6 @@ class Query:
     def target(self) -> str:
         """The relevance in words; queries that share it are resampled together."""
         return " and ".join([*self.present, *(f"no {name}" for name in self.absent)])
-
-
-class Names:
-    """Brings class and label names to one form: the graph's concept id if it knows the name, else lower-case words."""
-
-    def __init__(self, graph: KnowledgeGraph | None) -> None:
-        self.graph = graph
-        self._known: dict[str, str] = {}
-
-    def __call__(self, name: str) -> str:
-        if name not in self._known:
-            self._known[name] = self._find(name)
-        return self._known[name]
-
-    def in_graph(self, name: str) -> bool:
-        """Whether the graph has a concept of this name."""
-        return self.graph is not None and self(name) in self.graph
-
-    def named(self, name: str, trained: Iterable[str] | None) -> bool | None:
-        """Whether a class, a synonym or a descendant stood in training texts; None if the model does not say."""
-        if trained is None:
-            return None
-        own = {self(name)}
-        if self.graph is not None and self.in_graph(name):
-            own |= self.graph.descendants(self(name))
-        return not own.isdisjoint(self(other) for other in trained)
-
-    def _find(self, name: str) -> str:
-        plain = re.sub(r"[\W_]+", " ", name).strip().lower()
-        if self.graph is None:
-            return plain
-        try:
-            return self.graph.concept(name).id
-        except KnowledgeError:
-            return plain
 
 
 def parse_tasks(
@@ -167,33 +145,39 @@ def _require_known(task: ClassTask, shown: Mapping[str, str], names: Names) -> N
         raise DataError(f"class {name!r} is neither a label of the manifest nor in the graph; labels: {listed}")
 
 
-def default_classes(
-    records: Sequence[Record], graph: KnowledgeGraph | None, trained: Sequence[str] | None = None
-) -> dict[str, list[str]] | list[str]:
-    """Every label that is both present and absent somewhere; by group if some were named in training and some not.
-
-    Args:
-        records: rows with labels.
-        graph: brings names to one form.
-        trained: the names that a model's training texts held, if it says so.
-
-    Raises:
-        DataError: no label has both values.
-    """
+def labels_with_both(records: Sequence[Record]) -> list[str]:
+    """Every label that is both present and absent somewhere in the rows: what can be scored."""
     values: dict[str, set[float]] = {}
     for record in records:
         for label, value in record.labels.items():
             values.setdefault(label, set()).add(float(value))
-    both = [label for label, found in values.items() if {0.0, 1.0} <= found]
-    if not both:
-        shown = ", ".join(sorted(values)[:12]) or "none"
-        raise DataError(f"no label is both present and absent (labels: {shown}); name classes, for example 'A vs B'")
+    return [label for label, found in values.items() if {0.0, 1.0} <= found]
+
+
+def default_classes(records: Sequence[Record]) -> list[str]:
+    """`labels_with_both`, or a DataError that says which labels there are."""
+    if both := labels_with_both(records):
+        return both
+    shown = ", ".join(sorted({label for record in records for label in record.labels})[:12]) or "none"
+    raise DataError(f"no label is both present and absent (labels: {shown}); name classes, for example 'A vs B'")
+
+
+def group_by_naming(
+    classes: Iterable[str], graph: KnowledgeGraph | None, trained: Sequence[str] | None
+) -> dict[str, list[str]]:
+    """Classes ("edema", "A vs B") under NAMED, NEVER_NAMED and, where the model does not say, NOT_KNOWN; none empty.
+
+    Args:
+        classes: class names.
+        graph: brings names to one form.
+        trained: the names that a model's training texts held, if it says so.
+    """
     names = Names(graph)
-    groups = {
-        "named in training": [label for label in both if names.named(label, trained)],
-        "never named": [label for label in both if names.named(label, trained) is False],
-    }
-    return groups if all(groups.values()) else both
+    title = {"prompted classification": NAMED, "zero-shot": NEVER_NAMED, "not known": NOT_KNOWN}
+    groups: dict[str, list[str]] = {NAMED: [], NEVER_NAMED: [], NOT_KNOWN: []}
+    for name in classes:
+        groups[title[names.naming(ClassTask.parse(name).names, trained)]].append(name)
+    return {group: members for group, members in groups.items() if members}
 
 
 def require_apart(train: Iterable[Record], test: Iterable[Record]) -> None:

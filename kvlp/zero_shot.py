@@ -7,7 +7,6 @@ or among others, and several can be present.
 from __future__ import annotations
 
 import inspect
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvlp.embedding import Embedded, Flag, embed_images, read_images
-from kvlp.errors import ConfigError, DataError, KnowledgeError, ShapeError
+from kvlp.errors import ConfigError, DataError, ShapeError
+from kvlp.knowledge.names import Names
 from kvlp.typing import Assertion
 
 if TYPE_CHECKING:
@@ -184,14 +184,7 @@ class ZeroShotClassifier:
             "prompted classification" if the class, a synonym or a more specific concept was named; "zero-shot" if none
             was; "not known" if the model's card does not say.
         """
-        trained = getattr(self.model, "card", {}).get("named_concepts")
-        if trained is None:
-            return "not known"
-        own = {self._concept_id(name)}
-        if self.graph is not None and self._concept_id(name) in self.graph:
-            own |= self.graph.descendants(self._concept_id(name))
-        named = not own.isdisjoint(self._concept_id(other) for other in trained)
-        return "prompted classification" if named else "zero-shot"
+        return Names(self.graph).naming([name], getattr(self.model, "card", {}).get("named_concepts"))
 
     def prompts(self, name: str) -> dict[str, list[str]]:
         """The sentences that say of a class "present" and "absent"."""
@@ -212,19 +205,11 @@ class ZeroShotClassifier:
                 f"got {sorted(templates)}; score='positive' needs no 'absent'"
             )
         surfaces = [name]
-        if self.graph is not None and self._concept_id(name) in self.graph:
-            concept = self.graph[self._concept_id(name)]
+        names = Names(self.graph)
+        if self.graph is not None and names.in_graph(name):
+            concept = self.graph[names(name)]
             surfaces = list(concept.surfaces) if self.synonyms else [concept.name]
         return {key: [line.format(s) for line in lines for s in surfaces] for key, lines in templates.items()}
-
-    def _concept_id(self, name: str) -> str:
-        plain = re.sub(r"[\W_]+", " ", name).strip().lower()
-        if self.graph is None:
-            return plain
-        try:
-            return self.graph.concept(name).id
-        except KnowledgeError:
-            return plain
 
     def _checked_classes(self) -> list[str]:
         names = list(self.classes) if not isinstance(self.classes, str) else [self.classes]

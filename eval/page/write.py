@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kvlp import __version__
+from kvlp.datasets.files import atomic_write
 from kvlp.eval.intervals import Interval
 from kvlp.eval.page.blocks import Block, Section
-from kvlp.eval.results import write_atomic
 from kvlp.typing import PathLike
 
 __all__ = ["RESEARCH_NOTE", "render_page", "write_page"]
@@ -31,7 +31,8 @@ def write_page(path: PathLike, title: str, blocks: Sequence[Block], *, subtitle:
         blocks: what it holds, in order.
         subtitle: a line beneath the title.
     """
-    return write_atomic(path, render_page(title, blocks, subtitle=subtitle))
+    atomic_write(path, render_page(title, blocks, subtitle=subtitle).encode())
+    return Path(path)
 
 
 def render_page(title: str, blocks: Sequence[Block], *, subtitle: str = "") -> str:

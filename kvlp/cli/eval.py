@@ -44,7 +44,7 @@ def command(
     from kvlp.cli.zeroshot import load_graph
     from kvlp.datasets.manifest import Manifest
     from kvlp.eval.evaluate import EvalOptions, evaluate
-    from kvlp.eval.tasks import default_classes
+    from kvlp.eval.tasks import default_classes, group_by_naming
 
     whole = Manifest.load(data)
     chosen = _subset(whole, split, source)
@@ -54,7 +54,7 @@ def command(
     result = evaluate(
         model,
         chosen,
-        names or default_classes(chosen, knowledge, model.card.get("named_concepts")),
+        names or group_by_naming(default_classes(chosen), knowledge, model.card.get("named_concepts")),
         knowledge,
         seed=seed,
         queries=[_query(text) for text in query] or None,
@@ -91,7 +91,8 @@ def _controls(result: Evaluation, train: Manifest, chosen: Manifest, knowledge: 
     from kvlp.datasets.manifest import Manifest
     from kvlp.eval.baselines import control_scores
     from kvlp.eval.evaluate import control_results
-    from kvlp.eval.tasks import Names, require_apart
+    from kvlp.eval.tasks import require_apart
+    from kvlp.knowledge.names import Names
 
     require_apart(train, result.records)
     scored = Manifest(result.records, chosen.root)

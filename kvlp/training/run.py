@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from kvlp.datasets.files import atomic_write
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, KvlpError
 from kvlp.training.data import Batches
@@ -88,9 +89,12 @@ def _open_run_folder(recipe: Recipe, manifest: Manifest, out: Path, *, resume: b
         raise ConfigError(f"{out}: nothing to resume there; leave out --resume to start")
     if out.is_file():
         raise ConfigError(f"{out}: expected a folder to write to, got a file")
+    left = [name for name in ("states", "metrics.jsonl", "checkpoint") if (out / name).exists()]
+    if left:
+        raise ConfigError(f"{out} holds {left[0]} of a run that run.json does not tell of; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    marker.write_text(identity, encoding="utf-8")
+    atomic_write(out / "recipe.yaml", recipe.to_yaml().encode())
+    atomic_write(marker, identity.encode())
 
 
 def _phases(report: Callable[[Progress], None]) -> Callable[[str, int, int, float], None]:

@@ -43,6 +43,7 @@ class Prepared:
             shuffled control, names alone without a graph); `uses_graph` False switches knowledge pairs off.
         model, model_cfg, preprocess, tokenizer: the towers and what describes them.
         rows, tokenize, normalise: see `Batches`.
+        data_hash, exposure: hash of the rows used, and of each of their images.
     """
 
     graph: KnowledgeGraph
@@ -56,6 +57,7 @@ class Prepared:
     tokenize: TextTokenizer
     normalise: Callable[[Tensor], Tensor]
     data_hash: str
+    exposure: tuple[str, ...]
 
 
 def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shards: Path | None = None) -> Prepared:
@@ -85,7 +87,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         start_as_mean_of_words(model, eos_id=tokenizer.sep_token_id)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).to(memory_format=torch.channels_last)
-    pixels = cached_pixels(
+    pixels, exposure = cached_pixels(
         rows, preprocess, out / "cache", shards=shards,
         progress=lambda done, total, rate: phase("decode images", done, total, rate),
     )  # fmt: skip
@@ -101,6 +103,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         tokenize=TextTokenizer.wrap(tokenizer),
         normalise=preprocess.normalise,
         data_hash=rows.content_hash,
+        exposure=exposure,
     )
 
 
@@ -119,7 +122,10 @@ def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
     }
     module = prepared.model.to("cpu").eval()
     folder = out / "checkpoint"
-    save_checkpoint(folder, module, prepared.model_cfg, prepared.preprocess.to_dict(), prepared.tokenizer, card)
+    save_checkpoint(
+        folder, module, prepared.model_cfg, prepared.preprocess.to_dict(), prepared.tokenizer, card,
+        exposure=prepared.exposure,
+    )  # fmt: skip
     return folder
 
 

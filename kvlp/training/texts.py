@@ -15,7 +15,7 @@ import numpy as np
 
 from kvlp.datasets.manifest import Manifest, Record
 from kvlp.errors import DataError, KnowledgeError
-from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.knowledge.labels import labels_from_mentions
 from kvlp.knowledge.linking import EntityLinker, Mention
 from kvlp.knowledge.prompts import Prompts
@@ -243,7 +243,7 @@ class KnowledgePairs:
 
     def __init__(self, graph: KnowledgeGraph, *, negated: float = 0.25) -> None:
         self.graph, self.prompts, self.negated = graph, Prompts(graph), negated
-        self.concepts = [c for c in graph.concepts if len(_wordings(c)) > 1]
+        self.concepts = [c for c in graph.concepts if sum(map(len, _kinds_of_wording(c))) > 1]
         self.relations = [r for r in graph.relations if r.head in graph and r.tail in graph]
         self.number = {concept.id: i for i, concept in enumerate(graph.concepts)}
         # findings are what images show: drawn three times as often as anatomy and the like
@@ -265,16 +265,18 @@ class KnowledgePairs:
 
     def _wordings(self, rng: np.random.Generator, index: int) -> tuple[str, str, int]:
         concept = self.concepts[index]
-        wordings = _wordings(concept)
-        a, b = rng.choice(len(wordings), size=2, replace=False)
-        if rng.random() < 0.5:  # half of the pairs start from the name that a user will type
-            a, b = 0, int(rng.integers(1, len(wordings)))
+        kinds = _kinds_of_wording(concept)
+        # half of the pairs start from the name that a user will type; the kinds come alike often, however many of each
+        first = (concept.name,) if rng.random() < 0.5 else kinds[int(rng.integers(len(kinds)))]
+        a = first[int(rng.integers(len(first)))]
+        others = [[w for w in kind if w != a] for kind in kinds]
+        others = [kind for kind in others if kind]
+        second = others[int(rng.integers(len(others)))]
+        b = second[int(rng.integers(len(second)))]
         negated = rng.random() < self.negated
         assertion = Assertion.ABSENT if negated else Assertion.PRESENT
         template = int(rng.integers(1 << 16))
-        texts = [
-            self.prompts.sentence(concept.id, assertion, surface=wordings[int(i)], template=template) for i in (a, b)
-        ]
+        texts = [self.prompts.sentence(concept.id, assertion, surface=text, template=template) for text in (a, b)]
         return texts[0], texts[1], 2 * self.number[concept.id] + int(negated)
 
     def _relation(self, rng: np.random.Generator) -> tuple[str, str, int]:
@@ -284,7 +286,7 @@ class KnowledgePairs:
         return f"{head} {relation.type.replace('_', ' ')}", tail, 2 * self.number[relation.tail]
 
 
-def _wordings(concept: object) -> tuple[str, ...]:
-    """The concept's name first, then its other wordings."""
-    definition = (concept.definition,) if concept.definition else ()  # type: ignore[attr-defined]
-    return (*concept.surfaces, *concept.descriptions, *definition)  # type: ignore[attr-defined]
+def _kinds_of_wording(concept: Concept) -> list[tuple[str, ...]]:
+    """The concept's names, its descriptions with its definition; a kind that it has none of is left out."""
+    definition = (concept.definition,) if concept.definition else ()
+    return [kind for kind in (concept.surfaces, (*concept.descriptions, *definition)) if kind]

@@ -15,19 +15,18 @@ from kvlp.eval.page.blocks import Block, Section
 from kvlp.eval.page.report import evaluation_blocks, loss_charts
 from kvlp.eval.page.write import write_page
 from kvlp.eval.results import Result, write_results
-from kvlp.eval.tasks import Names, Query
+from kvlp.eval.tasks import Query, group_by_naming, labels_with_both
 from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.knowledge.names import Names
 from kvlp.knowledge.prompts import Prompts
 from kvlp.training.recipe import EvaluationPart, Recipe, load_recipe
 from kvlp.training.run import Progress, run_recipe
-from kvlp.typing import ABSENT, PRESENT, Assertion, PathLike
+from kvlp.typing import Assertion, PathLike
 
 if TYPE_CHECKING:
     from kvlp.checkpoints import Model
 
 __all__ = ["Outcome", "pretrain"]
-
-SEEN, UNSEEN = "named in training", "never named"
 
 
 @dataclass
@@ -129,22 +128,6 @@ def evaluation_rows(manifest: Manifest, part: EvaluationPart) -> Manifest:
     return manifest.subset(where=lambda r: r.split == split and (not part.source or r.source == part.source))
 
 
-def grouped_classes(
-    rows: Manifest, named: Sequence[str], graph: KnowledgeGraph, classes: Sequence[str] = ()
-) -> dict[str, list[str]]:
-    """Classes by whether training texts named them; by default all labels with both values in the rows."""
-    wanted = list(classes) or [
-        name
-        for name in dict.fromkeys(label for record in rows for label in record.labels)
-        if {PRESENT, ABSENT} <= {record.labels.get(name) for record in rows}
-    ]
-    names, groups = Names(graph), {SEEN: [], UNSEEN: []}  # type: ignore[var-annotated]
-    for name in wanted:
-        parts = name.split(" vs ")
-        groups[SEEN if any(names.named(p, named) for p in parts) else UNSEEN].append(name)
-    return {group: members for group, members in groups.items() if members}
-
-
 def evaluate_part(
     model: Model, manifest: Manifest, part: EvaluationPart, graph: KnowledgeGraph, seed: int
 ) -> Evaluation | None:
@@ -152,7 +135,7 @@ def evaluate_part(
     rows = evaluation_rows(manifest, part)
     if not len(rows):
         return None
-    groups = grouped_classes(rows, model.card.get("named_concepts", []), graph, part.classes)
+    groups = group_by_naming(part.classes or labels_with_both(rows), graph, model.card.get("named_concepts"))
     if not groups:
         return None
     writer = Prompts(graph)

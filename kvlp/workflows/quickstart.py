@@ -17,6 +17,7 @@ from typing import Any
 from kvlp.archive import Archive
 from kvlp.checkpoints import Model, load
 from kvlp.datasets.check import check_manifest
+from kvlp.datasets.files import atomic_write
 from kvlp.datasets.images import load_grey_uint8
 from kvlp.datasets.manifest import Manifest
 from kvlp.datasets.phantom import DEVICES, PHANTOM_VERSION, SEEN, UNSEEN, generate_phantom
@@ -26,7 +27,7 @@ from kvlp.eval.evaluate import EvalOptions, Evaluation, difference_results, eval
 from kvlp.eval.page.blocks import Block, Cell, GridRow, ImageGrid, Section, Table, Text, Tile, png_uri
 from kvlp.eval.page.report import evaluation_blocks, loss_charts, timing_bars
 from kvlp.eval.page.write import write_page
-from kvlp.eval.results import Result, write_atomic, write_results
+from kvlp.eval.results import Result, write_results
 from kvlp.eval.tasks import Query
 from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.knowledge.linking import EntityLinker
@@ -189,7 +190,7 @@ def quickstart(
     title = "kvlp quickstart: synthetic chest radiographs"
     write_results(folder / "results.jsonl", q.outcome.results)
     write_page(q.outcome.page, title, blocks, subtitle=f"phantom {PHANTOM_VERSION}, seed {seed}")
-    write_atomic(folder / "quickstart.json", json.dumps(q.outcome.to_dict(), indent=2, default=str))
+    atomic_write(folder / "quickstart.json", json.dumps(q.outcome.to_dict(), indent=2, default=str).encode())
     return q.outcome
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,8 +21,11 @@ SHARE = float(os.environ.get("KVLP_SLOW_SHARE", "1"))
 SLOWEST = 10.0
 
 
-def damaged(data: bytes, rng: np.random.Generator, count: int) -> Iterator[bytes]:
-    """Cut, flip, fill and splice."""
+KINDS = ("cut", "flipped", "filled", "spliced")
+
+
+def damaged(data: bytes, rng: np.random.Generator, count: int) -> Iterator[tuple[str, bytes]]:
+    """Copies that are cut, flipped, filled or spliced; now and then one is the original still."""
     for number in range(count):
         mutant = bytearray(data)
         kind = number % 4
@@ -37,12 +41,14 @@ def damaged(data: bytes, rng: np.random.Generator, count: int) -> Iterator[bytes
             mutant[near : near + 4] = rng.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"])
         else:
             mutant[near:near] = mutant[at : at + int(rng.integers(1, 64))]
-        yield bytes(mutant)
+        yield KINDS[kind], bytes(mutant)
 
 
-def survive(read: Callable[[Path], object], path: Path, data: bytes, count: int) -> None:
+def survive(read: Callable[[Path], object], path: Path, data: bytes, count: int) -> Counter[tuple[str, str]]:
+    """Counts of (kind of damage, "refused" or "read"); each answer is quick and each refusal one line of ours."""
     rng = np.random.default_rng(len(data))
-    for mutant in damaged(data, rng, count):
+    counts: Counter[tuple[str, str]] = Counter()
+    for kind, mutant in damaged(data, rng, count):
         path.write_bytes(mutant)
         start = time.monotonic()
         message = ""
@@ -50,8 +56,12 @@ def survive(read: Callable[[Path], object], path: Path, data: bytes, count: int)
             read(path)
         except DataError as problem:
             message = str(problem)
+            assert message
         assert "\n" not in message
         assert time.monotonic() - start < SLOWEST
+        if mutant != data:
+            counts[kind, "refused" if message else "read"] += 1
+    return counts
 
 
 @pytest.mark.slow
@@ -62,10 +72,13 @@ def test_damaged_images(tmp_path: Path, kvlp_data: Path) -> None:
         {"a.png": grey, "b.jpg": grey, "c.png": grey.astype(np.uint16) * 200, "d.jpg": np.dstack([grey] * 3)}.items()
     ):
         Image.fromarray(array).save(tmp_path / name)
-        survive(inspect_image, tmp_path / f"m{number}", (tmp_path / name).read_bytes(), int(300 * SHARE) + 8)
+        counts = survive(inspect_image, tmp_path / f"m{number}", (tmp_path / name).read_bytes(), int(300 * SHARE) + 8)
+        assert counts["cut", "refused"] >= 2
+        assert not counts["cut", "read"]
     small = [p for p in sorted((kvlp_data / "dicom").glob("*/*.dcm")) if p.stat().st_size < 150_000]
     for number, path in enumerate(small):
-        survive(inspect_image, tmp_path / f"d{number}.dcm", path.read_bytes(), int(60 * SHARE) + 8)
+        counts = survive(inspect_image, tmp_path / f"d{number}.dcm", path.read_bytes(), int(60 * SHARE) + 8)
+        assert not counts["cut", "read"]
 
 
 @pytest.mark.slow
@@ -81,5 +94,10 @@ def test_damaged_tables_and_shards(tmp_path: Path) -> None:
     write_shards(Manifest(records, tmp_path), shards)
     for name in ("shards.json", "shard-000000.tar"):
         data = (shards / name).read_bytes()
-        survive(lambda path: list(ShardReader(path.parent).samples(0)), shards / name, data, int(200 * SHARE) + 8)
+        counts = survive(
+            lambda path: list(ShardReader(path.parent).samples(0)), shards / name, data, int(200 * SHARE) + 8
+        )
+        refused = sum(n for (_, answer), n in counts.items() if answer == "refused")
+        # every byte of a shard is under its hash; a changed byte of the index may lie in white space
+        assert refused >= (counts.total() if name.endswith(".tar") else 0.9 * counts.total())
         (shards / name).write_bytes(data)

@@ -10,7 +10,9 @@ from kvlp.datasets.manifest import Manifest, Record
 from kvlp.errors import DataError
 from kvlp.eval.baselines import border, control_scores, logistic_scores, source_scores, thumbnails
 from kvlp.eval.metrics import auc
-from kvlp.eval.tasks import Names, default_classes, parse_tasks, require_apart
+from kvlp.eval.tasks import NAMED, NEVER_NAMED, NOT_KNOWN, default_classes, group_by_naming, parse_tasks, require_apart
+from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.knowledge.names import Names
 
 
 def test_source_scores_are_the_share_of_positives_of_the_source():
@@ -82,7 +84,15 @@ def test_patients_on_both_sides_are_refused():
 def test_default_classes_have_both_values():
     rows = [Record("1", labels={"x": 1.0, "y": 1.0, "z": -1.0}), Record("2", labels={"x": 0.0, "y": 1.0, "w": 0.0})]
     rows.append(Record("3", labels={"w": 1.0}))
-    assert default_classes(rows, None) == ["x", "w"]
-    assert default_classes(rows, None, ["X"]) == {"named in training": ["x"], "never named": ["w"]}
-    with pytest.raises(DataError, match="no label is both present and absent"):
-        default_classes(rows[:1], None)
+    assert default_classes(rows) == ["x", "w"]
+    with pytest.raises(DataError, match=r"no label is both present and absent \(labels: x, y, z\)"):
+        default_classes(rows[:1])
+
+
+def test_classes_are_grouped_by_what_training_named():
+    graph = KnowledgeGraph.load("chest")
+    classes = ["pleural_effusion", "lung_cavity", "Pneumothorax vs Pleural Effusion"]
+    named = [classes[0], "Pneumothorax vs Pleural Effusion"]
+    assert group_by_naming(classes, graph, ["Pleural effusions"]) == {NAMED: named, NEVER_NAMED: ["lung_cavity"]}
+    assert group_by_naming(classes, graph, []) == {NEVER_NAMED: classes}
+    assert group_by_naming(classes, graph, None) == {NOT_KNOWN: classes}

@@ -11,7 +11,8 @@ from kvlp.errors import DataError
 from kvlp.eval.evaluate import EvalOptions, control_results, difference_results, evaluate
 from kvlp.eval.images import embed_manifest
 from kvlp.eval.metrics import auc
-from kvlp.eval.tasks import ClassTask, Names, Query, label_matrix, parse_tasks, query_relevance
+from kvlp.eval.tasks import ClassTask, Query, label_matrix, parse_tasks, query_relevance
+from kvlp.knowledge.names import Names
 
 FAST = EvalOptions(resamples=50, batch_size=16, split="test")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,3 +199,18 @@ def test_kill_9_during_pretraining_then_resume_gives_the_same_bits(manifest_path
         assert process.returncode in (0, -signal.SIGKILL), errors.decode()
     assert kills >= 3
     assert weights(out) == weights(tmp_path / "whole")
+
+
+def test_the_checkpoint_tells_the_images_it_was_trained_on(uninterrupted: Path, manifest_path: Path):
+    import pyarrow as pa
+
+    with pa.memory_map(str(uninterrupted / "checkpoint" / "exposure.arrow")) as source:
+        told = pa.ipc.open_file(source).read_all()["sha256"].to_pylist()
+    pixels = [np.asarray(Image.open(path)) for path in sorted(manifest_path.parent.glob("*.png"))]
+    assert told == sorted(hashlib.sha256(b"(48, 48)" + grey.tobytes()).hexdigest() for grey in pixels)
+
+
+def test_states_that_no_run_tells_of_are_not_continued(uninterrupted: Path, manifest_path: Path, recipe, tmp_path):
+    shutil.copytree(uninterrupted / "states", tmp_path / "run" / "states")
+    with pytest.raises(ConfigError, match=r"holds states of a run that run\.json does not tell of; choose another"):
+        run_recipe(recipe, Manifest.load(manifest_path), tmp_path / "run")

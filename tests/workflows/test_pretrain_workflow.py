@@ -13,9 +13,8 @@ from PIL import Image
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError
 from kvlp.eval.results import read_results
-from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.training.recipe import EvaluationPart
-from kvlp.workflows.pretrain import SEEN, UNSEEN, evaluation_rows, grouped_classes, pretrain
+from kvlp.workflows.pretrain import evaluation_rows, pretrain
 from kvlp.workflows.quickstart import quickstart
 
 REPORTS = {1: "There is a left pleural effusion.", 0: "No pleural effusion. Heart size is normal."}
@@ -63,14 +62,6 @@ def test_the_rows_of_an_evaluation(manifest_path: Path):
     assert len(evaluation_rows(manifest, EvaluationPart())) == 16
     assert len(evaluation_rows(manifest, EvaluationPart(split="train", source="squares"))) == 32
     assert len(evaluation_rows(manifest, EvaluationPart(source="elsewhere"))) == 0
-
-
-def test_classes_are_grouped_by_what_training_named(manifest_path: Path):
-    graph = KnowledgeGraph.load("chest")
-    rows = Manifest.load(manifest_path)
-    assert grouped_classes(rows, ["pleural_effusion"], graph) == {SEEN: ["pleural_effusion"], UNSEEN: ["lung_cavity"]}
-    versus = grouped_classes(rows, ["pneumothorax"], graph, ["Pneumothorax vs Nodule"])
-    assert versus == {SEEN: ["Pneumothorax vs Nodule"]}
 
 
 def test_the_quickstart_leaves_other_folders_alone(tmp_path: Path):
