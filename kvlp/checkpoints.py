@@ -290,6 +290,7 @@ def _portable_config(model_cfg: Mapping[str, Any], module: nn.Module, target: Pa
     if hasattr(getattr(module, "text", None), "config"):
         cfg["text_cfg"]["hf_model_name"] = str(target)
         cfg["text_cfg"]["hf_model_pretrained"] = False
+        cfg["text_cfg"].pop("hf_config", None)  # stands in the folder's config.json
     if cfg["text_cfg"].get("hf_tokenizer_name"):
         cfg["text_cfg"]["hf_tokenizer_name"] = "tokenizer"
     return cfg

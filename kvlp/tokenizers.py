@@ -10,9 +10,12 @@ import heapq
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
 
 from kvlp.errors import CheckpointError, ConfigError
 from kvlp.typing import Assertion, PathLike
@@ -30,6 +33,10 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 #: the settings of open_clip's HFTokenizer that a checkpoint may set; the rest would reach transformers unseen
 _SAFE_OPTIONS = ("clean", "strip_sep_token", "language")
+
+
+#: so many texts keep their tokens in memory
+REMEMBERED_TEXTS = 1 << 16
 
 
 class TextTokenizer:
@@ -96,17 +103,21 @@ class TextTokenizer:
         length = context_length or int(tokenizer.model_max_length)
         clean = get_clean_fn("whitespace")
 
-        def encode(texts: list[str]) -> torch.Tensor:
-            out = tokenizer(
-                [clean(text) for text in texts],
-                return_tensors="pt",
-                max_length=length,
-                padding="max_length",
-                truncation=True,
-            )
-            return out.input_ids
-
         pad_id = int(tokenizer.pad_token_id)
+
+        @lru_cache(maxsize=REMEMBERED_TEXTS)  # training asks for the same prompts again and again
+        def ids_of(text: str) -> tuple[int, ...]:
+            return tuple(tokenizer(clean(text), max_length=length, truncation=True).input_ids)
+
+        def encode(texts: list[str]) -> torch.Tensor:
+            import torch
+
+            ids = np.full((len(texts), length), pad_id, dtype=np.int64)
+            for row, text in enumerate(texts):
+                known = ids_of(text)
+                ids[row, : len(known)] = known
+            return torch.from_numpy(ids)
+
         ends = pad_id in (tokenizer.sep_token_id, tokenizer.eos_token_id)
         return cls(encode, context_length=length, pad_id=pad_id, trim=trim, pad_ends_text=ends, source=tokenizer)
 

@@ -301,10 +301,10 @@ class Scene:
             return gone, pieces
         rib, at, jump = fracture_site(spec)
         beyond = step(q - np.float32(at), 0.02)
-        dense = np.float32(0.3 + 0.25 * spec.contrast) * np.clip(1.25 - np.abs(q - np.float32(at)) * 3, 0.5, 1)
+        dense = np.float32(0.42 + 0.3 * spec.contrast) * np.clip(1.25 - np.abs(q - np.float32(at)) * 3, 0.5, 1)
         stands = np.float32(jump) * (1 - (q - np.float32(at)) / np.float32(1.05 - at))
         for sign in spec.signs:
-            for n in range(spec.severity):
+            for n in range(spec.severity + 1):
                 away = phase - np.float32(rib + n)
                 gone = np.maximum(gone, self.on(sign) * (np.abs(away) < 0.5) * step(q - np.float32(at - 0.045), 0.02))
                 piece = step(np.float32(0.013) - np.abs(away - stands) * np.float32(self.anatomy.rib_gap), self.edge)

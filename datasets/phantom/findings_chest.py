@@ -109,7 +109,7 @@ def pleural_thickening(scene: Scene, spec: FindingSpec, rng: np.random.Generator
 
 def pneumoperitoneum(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> Field:
     """A black crescent between a dome and what lies below it."""
-    thick = (0.030, 0.042, 0.056)[spec.severity - 1] * (0.85 + 0.15 * spec.contrast)
+    thick = (0.038, 0.052, 0.066)[spec.severity - 1] * (0.85 + 0.15 * spec.contrast)
     total = np.zeros_like(scene.x)
     middle = 0.18 + float(rng.uniform(-0.01, 0.015))
     dome = scene.diaphragm()
@@ -163,7 +163,7 @@ def rib_fracture(scene: Scene, spec: FindingSpec, rng: np.random.Generator) -> F
     swelling = np.zeros_like(scene.x)
     arch = 0.11 * a.rib_slope * at * at
     for sign in spec.signs:
-        for n in range(spec.severity):
+        for n in range(spec.severity + 1):
             y = (a.apex + 0.012 + a.rib_gap * (rib + n) - 0.035 * np.sin(3 * at) + arch * 0.6) / (1 - arch)
             centre = (0.5 + sign * at * a.half_width, float(y))
             swelling = np.maximum(swelling, np.clip(1.1 - ellipse(scene.x, scene.y, centre, (0.05, 0.045)), 0, 1))

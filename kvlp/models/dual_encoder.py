@@ -5,8 +5,12 @@ The module is open_clip's own class, so its state dict is open_clip's and a save
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -25,7 +29,7 @@ def build_dual_encoder(model_cfg: Mapping[str, Any], *, pretrained_towers: bool 
 
     Args:
         model_cfg: open_clip's `model_cfg`: embed_dim, vision_cfg, text_cfg and options. `hf_model_name` of the text
-            tower must be a local folder with a `config.json`.
+            tower must be a local folder with a `config.json`; `hf_config`, ours, is such a file as a mapping.
         pretrained_towers: also load the weights in the text tower's folder (never timm's, which are downloads).
 
     Returns:
@@ -44,7 +48,8 @@ def build_dual_encoder(model_cfg: Mapping[str, Any], *, pretrained_towers: bool 
     cfg.pop("custom_text", None)
     _forbid_downloads(cfg, pretrained_towers=pretrained_towers)
     try:
-        module = CustomTextCLIP(**cfg)
+        with _config_folder(cfg["text_cfg"]):
+            module = CustomTextCLIP(**cfg)
     except (TypeError, ValueError, RuntimeError, KeyError, AssertionError, OSError) as error:
         raise ConfigError(f"model configuration: {type(error).__name__}: {error}") from error
     if isinstance(module.text, TextTransformer):
@@ -63,6 +68,19 @@ def _forbid_downloads(cfg: dict[str, Any], *, pretrained_towers: bool) -> None:
         vision["timm_model_pretrained"] = False
     if text.get("hf_model_name"):
         text["hf_model_pretrained"] = pretrained_towers
+
+
+@contextmanager
+def _config_folder(text: dict[str, Any]) -> Iterator[None]:
+    """open_clip reads a transformers configuration from a folder alone: write `hf_config` into one for as long."""
+    config = text.pop("hf_config", None)
+    if config is None:
+        yield
+        return
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        text.update(hf_model_name=folder, hf_model_pretrained=False)
+        yield
 
 
 def _crop_mask(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

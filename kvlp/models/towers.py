@@ -1,18 +1,19 @@
 """Small towers by name: fragments of an open_clip model configuration that train from scratch on two cores.
 
-Image towers are timm's (or open_clip's own vision transformer), text towers open_clip's own transformer, so that a
-checkpoint of any pair of them loads in plain open_clip.
+Image towers are timm's (or open_clip's own vision transformer), text towers open_clip's own transformer or one of
+transformers, so that a checkpoint of any pair of them loads in plain open_clip.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from kvlp.errors import ConfigError
 
-__all__ = ["IMAGE_TOWERS", "TEXT_TOWERS", "TOWERS", "model_config"]
+__all__ = ["IMAGE_TOWERS", "TEXT_TOWERS", "TOWERS", "has_weights", "model_config"]
 
 
 def _timm(name: str, pool: str = "avgmax") -> dict[str, Any]:
@@ -31,10 +32,21 @@ IMAGE_TOWERS: dict[str, dict[str, Any]] = {
     "tiny-vit": {"layers": 4, "width": 128, "head_width": 32, "patch_size": 12, "pool_type": "avg"},
 }
 
-#: name -> open_clip `text_cfg`: causal, read at the end-of-text token, so that padding never changes a feature.
+
+def _bert(width: int, heads: int, layers: int) -> dict[str, Any]:
+    config = {
+        "model_type": "bert", "hidden_size": width, "num_attention_heads": heads, "num_hidden_layers": layers,
+        "intermediate_size": 4 * width, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+    }  # fmt: skip
+    return {"hf_config": config, "hf_pooler_type": "mean_pooler", "hf_proj_type": "linear"}
+
+
+#: name -> open_clip `text_cfg`. open_clip's own are causal and read at the end-of-text token, transformers' mask the
+#: padding: in both it never changes a feature. `hf_config` is a transformers configuration (`build_dual_encoder`).
 TEXT_TOWERS: dict[str, dict[str, Any]] = {
     "tiny-text": _text(width=128, heads=4, layers=2),
     "small-text": _text(width=256, heads=4, layers=4),
+    "tiny-bert": _bert(width=128, heads=4, layers=2),
 }
 
 TOWERS: dict[str, dict[str, Any]] = {**IMAGE_TOWERS, **TEXT_TOWERS}
@@ -55,7 +67,7 @@ def model_config(
 
     Args:
         image: a name in IMAGE_TOWERS, or any timm model name.
-        text: a name in TEXT_TOWERS.
+        text: a name in TEXT_TOWERS, or a folder with the config.json of a transformers encoder.
         vocab_size: length of the tokenizer.
         eos_id: the tokenizer's end-of-text id ([SEP] of a WordPiece tokenizer).
         pad_id: the tokenizer's padding id.
@@ -66,11 +78,15 @@ def model_config(
     Raises:
         ConfigError: an unknown tower, with the nearest names.
     """
+    tower = _text_tower(text)
+    if "hf_config" in tower:
+        sizes = {"vocab_size": vocab_size, "pad_token_id": pad_id, "max_position_embeddings": context_length}
+        tower["hf_config"].update(sizes)
     return {
         "embed_dim": embed_dim,
         "vision_cfg": {**_image_tower(image), "image_size": image_size},
         "text_cfg": {
-            **_lookup(text, TEXT_TOWERS, "text tower"),
+            **tower,
             "context_length": context_length,
             "vocab_size": vocab_size,
             "eos_id": eos_id,
@@ -90,9 +106,20 @@ def _image_tower(name: str) -> dict[str, Any]:
     return _lookup(name, IMAGE_TOWERS, "image tower")
 
 
+def has_weights(name: str) -> bool:
+    """Whether a text tower is a folder of transformers with trained weights; then its tokenizer belongs to it."""
+    return any((Path(name) / file).is_file() for file in ("model.safetensors", "pytorch_model.bin"))
+
+
+def _text_tower(name: str) -> dict[str, Any]:
+    if (Path(name) / "config.json").is_file():
+        return {"hf_model_name": str(Path(name).absolute()), "hf_pooler_type": "mean_pooler", "hf_proj_type": "linear"}
+    return _lookup(name, TEXT_TOWERS, "text tower")
+
+
 def _lookup(name: str, family: dict[str, dict[str, Any]], kind: str) -> dict[str, Any]:
     if name in family:
         return deepcopy(family[name])
     near = get_close_matches(name, family, n=3) or sorted(family)
-    also = ", or any timm model name" if kind == "image tower" else ""
+    also = ", or any timm model name" if kind == "image tower" else ", or a folder with a config.json of transformers"
     raise ConfigError(f"unknown {kind} {name!r}; did you mean {', '.join(near)}{also}?")

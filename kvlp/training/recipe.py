@@ -37,7 +37,8 @@ class _Strict(BaseModel):
 class ModelSettings(_Strict):
     """The two towers and what goes into them.
 
-    A tower is a small one of ours by name (`kvlp.models.towers.TOWERS`); an image tower may be any timm name too.
+    A tower is a small one of ours by name (`kvlp.models.towers.TOWERS`); an image tower may be any timm name too, a
+    text tower a folder of a transformers encoder: with its weights, and then its tokenizer, where it holds any.
     `start` names a model whose towers and weights the run begins from: a checkpoint of ours or an open_clip one
     (`open_clip:NAME/FILE`, `local-dir:FOLDER`).
     """

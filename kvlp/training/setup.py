@@ -22,7 +22,7 @@ from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.models.dual_encoder import build_dual_encoder
 from kvlp.models.initialise import start_as_mean_of_words
 from kvlp.models.preprocess import Preprocess
-from kvlp.models.towers import model_config
+from kvlp.models.towers import has_weights, model_config
 from kvlp.tokenizers import TextTokenizer, build_tokenizer, load_tokenizer
 from kvlp.training.data import TrainingRows
 from kvlp.training.pixels import cached_pixels
@@ -83,7 +83,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
             vocab_size=len(tokenizer), eos_id=tokenizer.sep_token_id, pad_id=tokenizer.pad_token_id,
             context_length=recipe.tokenizer.context_length,
         )  # fmt: skip
-        model = build_dual_encoder(model_cfg)
+        model = build_dual_encoder(model_cfg, pretrained_towers=has_weights(recipe.model.text))
         start_as_mean_of_words(model, eos_id=tokenizer.sep_token_id)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).to(memory_format=torch.channels_last)
@@ -165,10 +165,13 @@ def _taught(recipe: Recipe, graph: KnowledgeGraph) -> KnowledgeGraph:
 
 def _tokenizer(recipe: Recipe, rows: Manifest, texts: TextRows, graph: KnowledgeGraph) -> Any:
     settings = recipe.tokenizer
-    if settings.vocabulary is not None:
-        if not settings.vocabulary.is_file():
-            raise ConfigError(f"tokenizer.vocabulary: expected a word-piece file, got no file at {settings.vocabulary}")
-        return load_tokenizer(settings.vocabulary, context_length=settings.context_length)
+    vocabulary = settings.vocabulary or (Path(recipe.model.text) if has_weights(recipe.model.text) else None)
+    if vocabulary is not None:
+        if not vocabulary.exists():
+            raise ConfigError(
+                f"tokenizer.vocabulary: expected a word-piece file or folder, found nothing at {vocabulary}"
+            )
+        return load_tokenizer(vocabulary, context_length=settings.context_length)
     by_patient = (
         (record.patient_id or record.id, wording)
         for record, slots in zip(rows, texts.slots, strict=True)

@@ -17,7 +17,7 @@ __all__ = ["MAX_LOG_SCALE", "PretrainTask"]
 MAX_LOG_SCALE = math.log(100)
 
 #: Texts are embedded so many at a time, those of like length together.
-TEXT_CHUNK = 64
+TEXT_CHUNK = 32
 
 Features = dict[str, Tensor]
 

@@ -23,7 +23,7 @@ from kvlp.datasets.phantom.lists import SHAPED
 from kvlp.errors import ConfigError
 
 #: Change it together with PHANTOM_VERSION, and never between two models that are compared.
-FROZEN = {"1.3": "0afe510563b96451e8cdd869758c209e6fd730798df469215dba2eea32cd092f"}
+FROZEN = {"1.4": "6f6d4cc3aced8ef9f788756d962030cfaa251b47ce7a430801892e6b6a165388"}
 
 SIDED = ("left", "right")
 

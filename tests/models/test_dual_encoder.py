@@ -34,9 +34,10 @@ def test_padding_to_the_longest_changes_no_feature(name: str) -> None:
     full = torch.nn.functional.pad(ids, (0, 13))
     with torch.no_grad():
         torch.testing.assert_close(module.encode_text(ids), module.encode_text(full), rtol=0, atol=5e-6)
-        other = full.clone()
-        other[0, 5:] = 17  # what stands behind the end of the text is never read
-        torch.testing.assert_close(module.encode_text(other), module.encode_text(full), rtol=0, atol=5e-6)
+        if "hf_config" not in TEXT_TOWERS[name]:
+            other = full.clone()
+            other[0, 5:] = 17  # what stands behind the end of the text is never read
+            torch.testing.assert_close(module.encode_text(other), module.encode_text(full), rtol=0, atol=5e-6)
         changed = full.clone()
         changed[0, 2] = 17
         assert (module.encode_text(changed) - module.encode_text(full))[0].abs().max() > 1e-3

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import CheckpointError, ConfigError, DataError
+from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.training.recipe import Recipe, load_recipe
 from kvlp.training.run import Interrupted, Progress, run_recipe
 from kvlp.training.state import latest_state
@@ -214,3 +216,39 @@ def test_states_that_no_run_tells_of_are_not_continued(uninterrupted: Path, mani
     shutil.copytree(uninterrupted / "states", tmp_path / "run" / "states")
     with pytest.raises(ConfigError, match=r"holds states of a run that run\.json does not tell of; choose another"):
         run_recipe(recipe, Manifest.load(manifest_path), tmp_path / "run")
+
+
+def test_a_transformers_text_tower_trains_by_name_and_loads_in_open_clip(manifest_path: Path, tmp_path: Path):
+    import open_clip
+
+    import kvlp
+
+    recipe = load_recipe("smoke-cpu", ["threads=1", "precision=fp32", "model.text=tiny-bert"])
+    folder = run_recipe(recipe, Manifest.load(manifest_path), tmp_path / "run")
+    ours = kvlp.load(folder).encode_text(["no pleural effusion", "pneumothorax"])
+    model = open_clip.create_model(f"local-dir:{folder}").eval()
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["no pleural effusion", "pneumothorax"])
+    with torch.no_grad():
+        theirs = model.encode_text(tokens, normalize=True)
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-5)
+
+
+def test_a_folder_of_a_transformers_encoder_gives_its_weights_and_its_tokenizer(manifest_path: Path, tmp_path: Path):
+    from transformers import BertConfig, BertModel
+
+    from kvlp.tokenizers import build_tokenizer
+    from kvlp.training.setup import prepare
+
+    tokenizer = build_tokenizer([], KnowledgeGraph.load("chest"), vocab_size=400)
+    tokenizer.save_pretrained(tmp_path / "bert")
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_attention_heads=2, num_hidden_layers=1, intermediate_size=48
+    )
+    bert = BertModel(config, add_pooling_layer=False)
+    bert.save_pretrained(tmp_path / "bert")
+    recipe = load_recipe("smoke-cpu", [f"model.text={tmp_path / 'bert'}"])
+    (tmp_path / "run").mkdir()
+    prepared = prepare(recipe, Manifest.load(manifest_path), tmp_path / "run", lambda *_: None)
+    words = prepared.model.text.transformer.embeddings.word_embeddings.weight
+    torch.testing.assert_close(words.detach(), bert.embeddings.word_embeddings.weight.detach())
+    assert prepared.tokenizer.get_vocab() == tokenizer.get_vocab()
