@@ -3,14 +3,11 @@
 import hashlib
 import json
 import multiprocessing
-import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -22,6 +19,7 @@ from kvlp.datasets.phantom.drawing import Rendering, render
 from kvlp.datasets.phantom.fields import stream
 from kvlp.datasets.phantom.lists import ALL_UNSEEN, LABELS, PHANTOM_VERSION
 from kvlp.datasets.phantom.reports import write_report
+from kvlp.datasets.processes import no_main_module
 from kvlp.errors import ConfigError, DataError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.typing import PathLike
@@ -122,24 +120,13 @@ def _make_all(job: _Job, count: int, jobs: int) -> Iterator[_Made]:
     # Spawn, not fork: a parent that has loaded torch holds threads that a fork would break.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=context) as pool:
-        with _no_main_module():
+        with no_main_module():
             parts = pool.map(_Maker(job), chunks)  # starts the workers
         try:
             for part in parts:
                 yield from part
         except BrokenProcessPool:
             raise DataError(f"{job.out}: a drawing process was ended from outside; draw again, with jobs=1") from None
-
-
-@contextmanager
-def _no_main_module() -> Iterator[None]:
-    """Keep new processes from running the caller's script again, which may have no main guard or no file."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class Batches:
         tokenize: texts -> (n, L) token ids, padded to the longest.
         normalise: (n, S, S) uint8 or float in [0, 1] -> (n, 3, S, S) float, as the image tower wants it.
         with_images: False for a stage of texts alone, whose steps have no rows.
+        image_emb: (N, D) unit embeddings that stand for the images of all rows, or None.
         entity, knowledge: samplers, or None where the stage has no such loss.
         knowledge_every: knowledge pairs come with every so-manieth step.
     """
@@ -67,6 +68,7 @@ class Batches:
     max_sentences: int
     augmented: bool
     with_images: bool = True
+    image_emb: Tensor | None = None
     entity: EntityPrompts | None = None
     knowledge: KnowledgePairs | None = None
     knowledge_every: int = 2
@@ -92,15 +94,19 @@ class Batches:
 
     def _rows(self, indices: IntArray, rng: np.random.Generator) -> Batch:
         texts = [self.rows.texts.sample(int(i), rng, self.max_sentences) for i in indices]
-        pixels = torch.from_numpy(self.rows.pixels[np.sort(indices)][np.argsort(np.argsort(indices))])
-        image = augment(pixels, rng) if self.augmented else pixels
         return {
             "row": torch.from_numpy(indices),
-            "image": self.normalise(image),
+            **self._images(indices, rng),
             "text": self.tokenize(texts),
             "labels": torch.from_numpy(self.rows.texts.labels[indices]),
             "signature": torch.from_numpy(self.rows.texts.signature[indices]),
         }
+
+    def _images(self, indices: IntArray, rng: np.random.Generator) -> Batch:
+        if self.image_emb is not None:
+            return {"image_emb": self.image_emb[torch.from_numpy(indices)]}
+        pixels = torch.from_numpy(self.rows.pixels[np.sort(indices)][np.argsort(np.argsort(indices))])
+        return {"image": self.normalise(augment(pixels, rng) if self.augmented else pixels)}
 
     def _shared(self, step: int, rng: np.random.Generator) -> Batch:
         shared: Batch = {}

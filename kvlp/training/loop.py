@@ -142,7 +142,7 @@ def _forward_backward(
     for i, batch in enumerate(micro):
         with autocast():
             features = task.encode(batch)
-        names = list(gradients)
+        names = [name for name in gradients if features[name].requires_grad]
         torch.autograd.backward([features[n] for n in names], [gradients[n][i].to(features[n].dtype) for n in names])
     return output.total.detach(), output.parts
 

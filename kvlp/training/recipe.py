@@ -125,8 +125,9 @@ class Stage(_Strict):
     """One stage: so many epochs over the rows (or steps) with these losses and this optimiser setting.
 
     AdamW with linear warm-up and cosine decay to `final_lr` x lr; the text tower learns at `text_lr` x lr (0 freezes
-    it). `accumulate` micro-batches of `batch_size` rows
-    count as one batch for the contrastive losses (cached features: the gradient is that of the large batch).
+    it). `accumulate` micro-batches of `batch_size` rows count as one batch for the contrastive losses (cached features:
+    the gradient is that of the large batch). With `lock_image` the images are embedded once, as they are, and the text
+    tower alone learns to meet them (Zhai et al. 2022, LiT): much cheaper steps.
     """
 
     name: str = "align"
@@ -137,6 +138,7 @@ class Stage(_Strict):
     lr: Annotated[float, Field(gt=0)] = 2e-3
     text_lr: Annotated[float, Field(ge=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    lock_image: bool = False
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.01
     grad_clip: Annotated[float, Field(gt=0)] = 5.0

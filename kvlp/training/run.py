@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kvlp.datasets.files import atomic_write
 from kvlp.datasets.manifest import Manifest
@@ -26,6 +27,10 @@ from kvlp.training.task import PretrainTask
 from kvlp.training.texts import EntityPrompts, KnowledgePairs
 
 __all__ = ["Interrupted", "Progress", "run_recipe"]
+
+
+#: Images of a locked tower are embedded so many at a time.
+EMBEDDED_AT_ONCE = 256
 
 
 class Interrupted(KvlpError):
@@ -126,7 +131,9 @@ class _Runner:
         stage = self.recipe.stages[number]
         torch.manual_seed(self.recipe.seed + number)
         pad_id = self.prepared.tokenize.pad_id
-        task = PretrainTask(self.prepared.model, stage.losses, pad_id=pad_id).to(self.device)
+        model: Any = self.prepared.model
+        model.visual.requires_grad_(not stage.lock_image)
+        task = PretrainTask(model, stage.losses, pad_id=pad_id).to(self.device)
         optimizer = _optimizer(task, stage)
         start = load_state(state, task, optimizer)["step"] if state else 0
         batches = self._batches(number, stage)
@@ -160,11 +167,24 @@ class _Runner:
             max_sentences=self.recipe.data.max_sentences,
             augmented=self.recipe.data.augment,
             with_images=bool(losses.clip or entity),
+            image_emb=self._image_emb() if stage.lock_image else None,
             entity=EntityPrompts(p.taught, p.rows.texts.classes, descriptions=entity.descriptions) if entity else None,
             knowledge=KnowledgePairs(p.taught, negated=knowledge.negated) if knowledge and p.uses_graph else None,
             knowledge_every=knowledge.every if knowledge else 1,
             knowledge_pairs=knowledge.pairs if knowledge else 1,
         )
+
+    @torch.no_grad()
+    def _image_emb(self) -> Tensor:
+        """Embed every row's image once, as it is: (N, D) of unit norm."""
+        p, pieces = self.prepared, []
+        model: Any = p.model.eval()
+        for start in range(0, len(p.rows), EMBEDDED_AT_ONCE):
+            pixels = torch.from_numpy(p.rows.pixels[start : start + EMBEDDED_AT_ONCE])
+            with self.autocast():
+                pieces.append(model.encode_image(p.normalise(pixels).to(self.device), normalize=True).float().cpu())
+            self.report(Progress("embed images", start + len(pixels), len(p.rows), 0.0, 0.0))
+        return torch.cat(pieces)
 
     def _save(self, number: int, step: int, task: PretrainTask, optimizer: torch.optim.Optimizer) -> None:
         progress = {"stage": number, "step": step}

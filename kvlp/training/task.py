@@ -43,7 +43,8 @@ class PretrainTask(nn.Module):
 
     def encode(self, batch: dict[str, Tensor]) -> Features:
         """Embed the rows of a micro-batch: image_emb and text_emb, each (n, D) of unit norm."""
-        features = {"image_emb": self.model.encode_image(batch["image"], normalize=True)}
+        known = batch.get("image_emb")
+        features = {"image_emb": self.model.encode_image(batch["image"], normalize=True) if known is None else known}
         if self.clip is not None:
             features["text_emb"] = self._embed(batch["text"])
         return features

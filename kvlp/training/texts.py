@@ -122,6 +122,7 @@ class _RowReader:
         self.prompts = Prompts(graph)
         self.candidates = [c.id for c in graph.concepts if CLASS_TYPES & set(c.semantic_types)]
         self.wordings: dict[tuple[str, float], Slot] = {}
+        self.concepts: dict[str, str | None] = {}
 
     def read(self, record: Record) -> _Row:
         report = record.report
@@ -171,10 +172,12 @@ class _RowReader:
 
     def _concept(self, name: str) -> str | None:
         """The label's concept; labels that the graph does not know make sentences but no class."""
-        try:
-            return None if name == NO_FINDING else self.graph.concept(name).id
-        except KnowledgeError:
-            return None
+        if name not in self.concepts:
+            try:
+                self.concepts[name] = None if name == NO_FINDING else self.graph.concept(name).id
+            except KnowledgeError:
+                self.concepts[name] = None
+        return self.concepts[name]
 
     def _wording(self, name: str, value: float) -> Slot:
         key = (name, value)

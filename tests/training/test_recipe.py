@@ -43,7 +43,7 @@ def test_all_errors_come_at_once_with_the_nearest_names():
     [
         (["stages.0.lr=-1"], "greater than 0"),
         (["stages.1.steps=3"], "either epochs or steps"),
-        (["stages.4.lr=1"], "expected a number below 2, got '4'"),
+        (["stages.4.lr=1"], "expected a number below 3, got '4'"),
         (["lr"], "expects key=value"),
         (["seed.x=1"], "is a value, not a group"),
     ],

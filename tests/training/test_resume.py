@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import CheckpointError, ConfigError, DataError
 from kvlp.knowledge.graph import KnowledgeGraph
-from kvlp.training.recipe import Recipe, load_recipe
+from kvlp.training.recipe import ClipPart, Losses, Recipe, Stage, load_recipe
 from kvlp.training.run import Interrupted, Progress, run_recipe
 from kvlp.training.state import latest_state
 
+WEIGHTS = "open_clip_model.safetensors"
 SENTENCES = [
     ("There is a left pleural effusion. No pneumothorax.", "pleural_effusion"),
     ("Right pneumothorax. Heart size is normal.", "pneumothorax"),
@@ -252,3 +254,36 @@ def test_a_folder_of_a_transformers_encoder_gives_its_weights_and_its_tokenizer(
     words = prepared.model.text.transformer.embeddings.word_embeddings.weight
     torch.testing.assert_close(words.detach(), bert.embeddings.word_embeddings.weight.detach())
     assert prepared.tokenizer.get_vocab() == tokenizer.get_vocab()
+
+
+LOCKED = Stage(
+    name="lock", steps=6, batch_size=8, accumulate=2, lock_image=True, lr=1e-2, losses=Losses(clip=ClipPart())
+)
+
+
+def test_a_locked_image_tower_stays_as_it_was_while_texts_learn(recipe: Recipe, manifest_path: Path, tmp_path: Path):
+    first, second = recipe.stages[-1], LOCKED
+    manifest = Manifest.load(manifest_path)
+    before = load_file(run_recipe(replace_stages(recipe, first), manifest, tmp_path / "a") / WEIGHTS)
+    after = load_file(run_recipe(replace_stages(recipe, first, second), manifest, tmp_path / "b") / WEIGHTS)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not {name for name in changed if name.startswith("visual.")}
+    assert {name for name in before if name.startswith("text.")} - changed == set()
+
+
+def test_a_locked_stage_resumes_to_the_bit(recipe: Recipe, manifest_path: Path, tmp_path: Path):
+    stages = replace_stages(recipe, LOCKED).model_copy(update={"save_every": 2})
+    manifest = Manifest.load(manifest_path)
+    whole = run_recipe(stages, manifest, tmp_path / "whole") / WEIGHTS
+
+    def stop(progress: Progress) -> None:
+        if progress.phase == "train lock" and progress.done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        run_recipe(stages, manifest, tmp_path / "cut", progress=stop)
+    assert (run_recipe(stages, manifest, tmp_path / "cut", resume=True) / WEIGHTS).read_bytes() == whole.read_bytes()
+
+
+def replace_stages(recipe: Recipe, *stages: Stage) -> Recipe:
+    return recipe.model_copy(update={"stages": stages})

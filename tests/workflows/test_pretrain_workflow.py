@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,11 @@ import pytest
 from PIL import Image
 
 from kvlp.datasets.manifest import Manifest
-from kvlp.errors import ConfigError
+from kvlp.errors import ConfigError, DataError, KvlpError
 from kvlp.eval.results import read_results
-from kvlp.training.recipe import EvaluationPart
+from kvlp.training.recipe import EvaluationPart, load_recipe
 from kvlp.workflows.pretrain import evaluation_rows, pretrain
-from kvlp.workflows.quickstart import quickstart
+from kvlp.workflows.quickstart import _Beside, quickstart
 
 REPORTS = {1: "There is a left pleural effusion.", 0: "No pleural effusion. Heart size is normal."}
 
@@ -74,7 +76,7 @@ def test_the_quickstart_leaves_other_folders_alone(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_quickstart_runs_from_end_to_end(tmp_path: Path):
-    steps = ("stages.0.steps=4", "stages.1.epochs=0", "stages.1.steps=8", "threads=1")
+    steps = ("stages.0.steps=4", "stages.1.epochs=0", "stages.1.steps=8", "stages.2.steps=4", "threads=1")
     outcome = quickstart(tmp_path / "q", images=240, overrides=steps)
     assert outcome.figure("POS", "seen") is not None
     assert outcome.figure("POS minus shuffled graph", "unseen") is not None
@@ -84,3 +86,18 @@ def test_the_quickstart_runs_from_end_to_end(tmp_path: Path):
     assert page.count("data:image/png") > 100
     again = quickstart(tmp_path / "q", images=240, overrides=steps, control=False)
     assert again.figure("POS", "seen").value == outcome.figure("POS", "seen").value  # type: ignore[union-attr]
+
+
+def test_a_call_beside_answers_refuses_or_is_missed():
+    with _Beside(os.path.basename, "a/b") as beside:
+        assert beside.result() == "b"
+    with _Beside(load_recipe, "nowhere") as beside, pytest.raises(KvlpError, match=r"nowhere"):  # type: ignore[arg-type]
+        beside.result()
+    with _Beside(os._exit, 9) as beside, pytest.raises(DataError, match="ended from outside"):
+        beside.result()
+
+
+def test_a_call_beside_ends_with_its_block():
+    with pytest.raises(ConfigError, match="stop"), _Beside(time.sleep, 100) as beside:  # type: ignore[arg-type]
+        raise ConfigError("stop")
+    assert not beside.process.is_alive()
