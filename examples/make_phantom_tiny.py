@@ -52,7 +52,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        overrides = ["stages.0.steps=2", "stages.1.steps=2", "stages.1.epochs=0"] if arguments.smoke else []
+        few = ["stages.0.steps=2", "stages.1.steps=2", "stages.1.epochs=0", "stages.2.steps=2"]
+        overrides = few if arguments.smoke else []
         checkpoint = arguments.run or train(folder, 60 if arguments.smoke else 4200, overrides)
         print(ship(checkpoint, folder / "tiny" if arguments.smoke else arguments.out))
 
