@@ -122,6 +122,11 @@ class Evaluation:
         return [task.name for task in self.tasks]
 
     @property
+    def main_setting(self) -> str:
+        """The score that answers the question: VERSUS where every class is "A vs B", else PAIR."""
+        return "VERSUS" if all(task.versus for task in self.tasks) else "PAIR"
+
+    @property
     def settings(self) -> dict[str, object]:
         """Options and provenance, flat, to print."""
         return {**asdict(self.options), **asdict(self.provenance)}

@@ -182,18 +182,18 @@ def _report_vectors(model: Encoder, reports: Sequence[str]) -> Floats:
     return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
 
 
-def control_results(result: Evaluation, name: str, scores: Floats, *, against: str = "PAIR") -> list[Result]:
-    """Rows of a control's or baseline's scores on the same images, and of our score minus it on the same resamples.
+def control_results(result: Evaluation, name: str, scores: Floats) -> list[Result]:
+    """Rows of a control's or baseline's scores on the same images, and of our main score minus it, paired.
 
     Args:
         result: the evaluation to compare with.
         name: the control's name: "source only".
         scores: shape (N, C), rows as `result.records`; columns of NaN are left out.
-        against: which of our scores the difference takes.
     """
     table = _quiet_table("auc", result, scores, np.flatnonzero(~np.isnan(scores).any(axis=0)))
     rows = _table_rows(result, table, name, name, task="control")
-    return rows + _difference_rows(result, result.scores[against], scores, f"{against} minus {name}")
+    ours = result.main_setting
+    return rows + _difference_rows(result, result.scores[ours], scores, f"{ours} minus {name}")
 
 
 def difference_results(ours: Evaluation, other: Evaluation, name: str, *, setting: str = "POS") -> list[Result]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -180,7 +181,7 @@ class _Runner:
         p, pieces = self.prepared, []
         model: Any = p.model.eval()
         for start in range(0, len(p.rows), EMBEDDED_AT_ONCE):
-            pixels = torch.from_numpy(p.rows.pixels[start : start + EMBEDDED_AT_ONCE])
+            pixels = torch.from_numpy(np.array(p.rows.pixels[start : start + EMBEDDED_AT_ONCE]))
             with self.autocast():
                 pieces.append(model.encode_image(p.normalise(pixels).to(self.device), normalize=True).float().cpu())
             self.report(Progress("embed images", start + len(pixels), len(p.rows), 0.0, 0.0))

@@ -140,7 +140,7 @@ def evaluate_part(
         return None
     writer = Prompts(graph)
     queries = [Query(writer.sentence(name, Assertion.PRESENT), (name,)) for name in part.queries] or None
-    options = EvalOptions(split=rows[0].split)
+    options = EvalOptions(split=f"{rows[0].split} of {part.source}" if part.source else rows[0].split)
     return evaluate(model, rows, groups, graph, seed=seed, queries=queries, options=options)
 
 
@@ -168,7 +168,7 @@ def _evaluate_all(
         for name, other in others.items():
             theirs = evaluate_part(other, manifest, part, graph, recipe.seed)
             if theirs is not None:
-                for setting in ("POS", "PAIR"):
+                for setting in ("POS", ours.main_setting):
                     extra += difference_results(ours, theirs, name, setting=setting)
         extra += _controls(ours, manifest, part, graph)
         outcome.evaluations[part.name] = ours

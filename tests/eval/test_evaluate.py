@@ -144,6 +144,10 @@ def test_controls_and_other_models_are_compared_on_the_same_images(fakes, tmp_pa
     assert gap.value == pytest.approx(1.0 - own.value)
     assert gap.low > 0
     assert gap.p < 0.1
+    versus = [f"{fakes.classes[0]} vs {fakes.classes[1]}"]
+    apart = evaluate(fakes.Model(), manifest, versus, options=FAST)
+    against = control_results(apart, "noise", np.zeros((len(apart.records), 1)))
+    assert find(against, metric="auc_difference", setting="VERSUS minus noise", target=versus[0]).value == 0.5
     paired = difference_results(good, bad, "noisy model", setting="POS")
     assert find(paired, target="macro").value == pytest.approx(gap.value)
     fewer = evaluate(fakes.Model(), manifest[:50], fakes.classes[:2], options=FAST)
