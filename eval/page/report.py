@@ -77,30 +77,36 @@ def evaluation_blocks(
 
 
 def control_blocks(rows: Sequence[Result]) -> list[Block]:
-    """Controls, baselines and other models beside ours, with paired differences."""
-    own = [row for row in rows if row.metric == "auc"]
-    gaps = [row for row in rows if row.metric != "auc"]
-    lines: list[tuple[Result | None, Result | None]] = []
-    for control in own:
-        key = (control.setting, control.target, control.group)
-        match = next((g for g in gaps if (_against(g), g.target, g.group) == key), None)
-        gaps = [g for g in gaps if g is not match]
-        lines.append((control, match))
-    lines += [(None, gap) for gap in gaps]
+    """Controls and baselines with our difference to each; then other models, a column for each score compared."""
+    gaps = {(row.setting, row.target, row.group): row for row in rows if row.metric != "auc"}
     table: list[list[Cell]] = []
     strong: set[int] = set()
-    for row, gap in lines:
-        shown = gap or row
-        assert shown is not None
-        if shown.target == "macro":
+    for control in (row for row in rows if row.metric == "auc"):
+        own = (control.setting, control.target, control.group)
+        key = next((k for k in gaps if (_against(gaps[k]), *k[1:]) == own), None)
+        gap = gaps.pop(key) if key else None
+        if control.target == "macro":
             strong.add(len(table))
-        first: Cell = (_target(shown), _compared(shown))
-        table.append([first, _interval(row) if row else None, _interval(gap) if gap else None])
+        first: Cell = (_target(control), _compared(gap or control))
+        table.append([first, _interval(control), _interval(gap) if gap else None])
     text = "What can be had without this model. Where the interval of a difference holds 0, no difference is shown."
-    columns = ["class", "AUC of the control", "ours minus control"]
-    if not own:
-        columns, table = [columns[0], columns[2]], [[cells[0], cells[2]] for cells in table]
-    return [Section("Controls and comparisons", text), Table(columns, table, strong=frozenset(strong), note=_NOTE)]
+    blocks: list[Block] = [Section("Controls and comparisons", text)]
+    if table:
+        columns = ["class", "AUC of the control", "ours minus control"]
+        blocks.append(Table(columns, table, strong=frozenset(strong), note=_NOTE))
+    return blocks + ([_comparisons(gaps)] if gaps else [])
+
+
+def _comparisons(gaps: Mapping[tuple[str, str, str], Result]) -> Table:
+    """A line a class, a column for each score of ours minus the same score of another model."""
+    titles = {setting: _compared(row) for (setting, _, _), row in gaps.items()}
+    lines = {(target, group): row for (_, target, group), row in gaps.items()}
+    rows: list[list[Cell]] = []
+    for key, row in lines.items():
+        found = [gaps.get((setting, *key)) for setting in titles]
+        rows.append([_target(row), *(_interval(gap) if gap else None for gap in found)])
+    strong = frozenset(i for i, (target, _) in enumerate(lines) if target == "macro")
+    return Table(["AUC of ours minus another's", *titles.values()], rows, strong=strong, note=_NOTE)
 
 
 def _against(row: Result) -> str:

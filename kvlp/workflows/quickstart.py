@@ -270,7 +270,7 @@ def _data_blocks(counts: dict[str, float]) -> list[Block]:
 
 
 def _searches(archive: Archive, rows: Manifest) -> ImageGrid:
-    record_of = {str(rows.path_of(record)): record for record in rows}
+    record_of = {os.path.realpath(rows.path_of(record)): record for record in rows}
     query_image = next(record for record in rows if record.labels.get("cardiomegaly") == 1)
     searches: list[tuple[str, dict[str, Any], tuple[str, ...], tuple[str, ...]]] = [
         ("pleural effusion, without pneumothorax",
@@ -285,8 +285,8 @@ def _searches(archive: Archive, rows: Manifest) -> ImageGrid:
     for title, query, present, absent in searches:
         tiles = []
         for hit in archive.search(**query, k=8):
-            record = record_of.get(hit.path)
-            labels = record.labels if record else {}
+            record = record_of[os.path.realpath(hit.path)]
+            labels = record.labels
             good = all(labels.get(c) == 1 for c in present) and not any(labels.get(c) == 1 for c in absent)
             picture = png_uri(load_grey_uint8(hit.path))
             tiles.append(Tile(picture, f"{hit.score:.2f}", "good" if good else "bad", f"rank {hit.rank}"))

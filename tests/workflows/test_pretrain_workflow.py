@@ -75,15 +75,18 @@ def test_the_quickstart_leaves_other_folders_alone(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_quickstart_runs_from_end_to_end(tmp_path: Path):
+def test_the_quickstart_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
     steps = ("stages.0.steps=4", "stages.1.epochs=0", "stages.1.steps=8", "stages.2.steps=4", "threads=1")
-    outcome = quickstart(tmp_path / "q", images=240, overrides=steps)
+    outcome = quickstart("q", images=240, overrides=steps)
     assert outcome.figure("POS", "seen") is not None
     assert outcome.figure("POS minus shuffled graph", "unseen") is not None
     queries = [r for r in outcome.results if r.target == "all queries"]
     assert {r.metric for r in queries} == {"precision_at_10", "lift_at_10"}
     page = outcome.page.read_text(encoding="utf-8")
     assert page.count("data:image/png") > 100
+    likes = page[page.index("like this image") :]
+    assert int(re.search(r"(\d) of 8 are what was asked for", likes).group(1)) >= 1  # the image itself  # type: ignore[union-attr]
     again = quickstart(tmp_path / "q", images=240, overrides=steps, control=False)
     assert again.figure("POS", "seen").value == outcome.figure("POS", "seen").value  # type: ignore[union-attr]
 
