@@ -77,7 +77,10 @@ class Interval:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        if math.isnan(self.value):
+            return "undefined"
+        interval = "no interval" if math.isnan(self.low) else f"{self.low:.3f} to {self.high:.3f}"
+        return f"{self.value:.3f} ({interval})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +317,10 @@ def _percentile(
     positives: bool = True,
 ) -> Interval:
     positive, _, rows = known
-    low, high = _bounds(value, samples)
+    groups = clusters.count_at(rows)
+    # resamples of one group are all alike: their width of 0 would claim certainty
+    low, high = _bounds(value, samples) if groups > 1 else (math.nan, math.nan)
+    alone = ("no interval: a single group to resample",) if groups == 1 else ()
     return Interval(
         value=value,
         low=low,
@@ -322,11 +328,11 @@ def _percentile(
         n_resamples=samples.size,
         method=clusters.method,
         n=rows.size,
-        n_groups=clusters.count_at(rows),
+        n_groups=groups,
         n_positive=int(positive.sum()),
         n_degenerate=int(np.isnan(samples).sum()),
-        p=_p_value(samples) if difference and not math.isnan(value) else math.nan,
-        notes=_warn_few(positive, name) if positives else (),
+        p=_p_value(samples) if difference and groups > 1 and not math.isnan(value) else math.nan,
+        notes=(*alone, *(_warn_few(positive, name) if positives else ())),
     )
 
 

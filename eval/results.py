@@ -101,6 +101,11 @@ class Result:
         }
         return cls(metric=metric, target=target, definition=definition, **{**own, **more})  # type: ignore[arg-type]
 
+    @property
+    def text(self) -> str:
+        """The figure in words: "0.893 (0.858 to 0.924)", "1.000 (no interval)" or "undefined"."""
+        return str(Interval(self.value, self.low, self.high, 0, ""))
+
     def to_dict(self) -> dict[str, object]:
         """A flat dict for JSON: NaN becomes None, the provenance's fields stand beside the others."""
         row: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "provenance"}

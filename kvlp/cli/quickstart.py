@@ -30,5 +30,5 @@ def command(
     for row in outcome.results:
         if row.target in ("macro", "all queries") and row.metric != "average_precision":
             name = " ".join(part for part in (row.group, row.metric, row.setting) if part)
-            typer.echo(f"{name}: {row.value:.3f} ({row.low:.3f} to {row.high:.3f})")
+            typer.echo(f"{name}: {row.text}")
     typer.echo(f"took {sum(outcome.timings.values()):.0f} s; page: {outcome.page}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,8 +55,7 @@ class Outcome:
     def lines(self) -> Iterator[str]:
         """The summary in lines for a terminal."""
         for row in filter(_is_headline, self.results):
-            value = "undefined" if math.isnan(row.value) else f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})"
-            yield f"{row.task}: {row.group or row.target} {row.metric} {row.setting}: {value}"
+            yield f"{row.task}: {row.group or row.target} {row.metric} {row.setting}: {row.text}"
         yield f"checkpoint: {self.checkpoint}"
         if self.page:
             yield f"page: {self.page}"

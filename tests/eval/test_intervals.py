@@ -272,3 +272,15 @@ def test_coverage_of_the_analytic_interval():
         interval = auc_interval(y, rng.normal(size=1000) + 1.2 * y)
         hits += interval.low <= truth <= interval.high
     assert 0.935 <= hits / trials <= 0.965
+
+
+def test_one_group_has_no_interval():
+    y, score = np.array([0, 1, 1, 0]), np.array([0.1, 0.9, 0.4, 0.6])
+    with pytest.warns(FewPositivesWarning):
+        alone = bootstrap(auc, y, score, groups=["a"] * 4, n=50)
+    assert (alone.value, str(alone)) == (0.75, "0.750 (no interval)")
+    assert alone.notes[0] == "no interval: a single group to resample"
+    mean = mean_interval(np.array([1.0, 0.5]), groups=["q", "q"], n=50)
+    assert str(mean) == "0.750 (no interval)"
+    assert str(mean_interval(np.array([math.nan]))) == "undefined"
+    assert math.isfinite(mean_interval(np.array([1.0, 0.5]), n=50).low)
