@@ -115,7 +115,8 @@ class TextTokenizer:
             ids = np.full((len(texts), length), pad_id, dtype=np.int64)
             for row, text in enumerate(texts):
                 known = ids_of(text)
-                ids[row, : len(known)] = known
+                first = length - len(known) if tokenizer.padding_side == "left" else 0
+                ids[row, first : first + len(known)] = known
             return torch.from_numpy(ids)
 
         ends = pad_id in (tokenizer.sep_token_id, tokenizer.eos_token_id)

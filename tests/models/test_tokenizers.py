@@ -207,3 +207,12 @@ def test_missing_vocabulary(tmp_path: Path) -> None:
         load_tokenizer(tmp_path / "none.txt")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_tokenizer(tmp_path)
+
+
+def test_padding_stands_where_the_tokenizer_puts_it():
+    tokenizer = build_tokenizer([], KnowledgeGraph.load("chest"), vocab_size=300, context_length=12)
+    texts = ["no effusion", "mass", "a nodule in the left lung, and so on, and so on, and so on"]
+    for side in ("right", "left"):
+        tokenizer.padding_side = side
+        theirs = tokenizer(texts, padding="max_length", truncation=True, max_length=12).input_ids
+        assert TextTokenizer.wrap(tokenizer)(texts, pad="max").tolist() == theirs
