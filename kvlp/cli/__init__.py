@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     "zeroshot": "Score images against classes named in plain words.",
     "embed": "Write image or text embeddings to a folder.",
     "archive": "Create, fill, search, verify and repair an image archive.",
+    "bench": "Measure kvlp beside its peers, as ratios with their spread.",
     "doctor": "Print versions, devices and extras, and what is missing.",
 }
 

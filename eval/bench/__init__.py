@@ -1,0 +1,29 @@
+"""Benchmarks: kvlp beside its peers, in one run, as ratios with their spread. One module a benchmark.
+
+A module has `run(options) -> list[Measure]`. To add one: the module here, and its line in `BENCHES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from kvlp.errors import ConfigError
+from kvlp.eval.bench.measure import BenchOptions, Measure, alternate, write_measures
+
+__all__ = ["BENCHES", "BenchOptions", "Measure", "alternate", "run_bench", "write_measures"]
+
+#: name -> (module, one line of help)
+BENCHES: dict[str, tuple[str, str]] = {}
+
+
+def run_bench(name: str, options: BenchOptions) -> list[Measure]:
+    """Run one benchmark.
+
+    Raises:
+        ConfigError: no benchmark of this name.
+    """
+    if name not in BENCHES:
+        raise ConfigError(f"no benchmark '{name}'; there are {', '.join(sorted(BENCHES)) or 'none'}")
+    run: Callable[[BenchOptions], list[Measure]] = import_module(BENCHES[name][0]).run
+    return run(options)
