@@ -1,0 +1,93 @@
+"""A text as it should have been written, and the way back: misspelt words put right, abbreviations written out.
+
+The linker reads the rewritten text with all its rules, so that a misspelt mention is ruled on as any other, and what it
+finds goes back to the words that stand in the raw text.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from kvlp.knowledge.linking.linker import Mention
+
+__all__ = ["Edit", "Rewriting"]
+
+
+class Edit(NamedTuple):
+    """A span of the raw text, what is to stand there, and how sure that is, in (0, 1]."""
+
+    start: int
+    end: int
+    text: str
+    score: float
+
+
+class Rewriting:
+    """A text with some spans replaced.
+
+    Args:
+        raw: the text as it is.
+        edits: what to replace; those that overlap an earlier one are left out.
+
+    Attributes:
+        text: the text to read.
+    """
+
+    def __init__(self, raw: str, edits: Iterable[Edit]) -> None:
+        self._raw = raw
+        self._edits: list[Edit] = []
+        self._starts: list[int] = []  # of the edits, in the new text
+        pieces: list[str] = []
+        done = length = 0
+        for edit in sorted(edits):
+            if edit.start < done:
+                continue
+            pieces += (raw[done : edit.start], edit.text)
+            length += edit.start - done
+            self._edits.append(edit)
+            self._starts.append(length)
+            length += len(edit.text)
+            done = edit.end
+        self.text = "".join([*pieces, raw[done:]])
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """The raw span of a non-empty span of the new text; what touches a replaced span holds all of it."""
+        return self._back(start, last=False), self._back(end - 1, last=True)
+
+    def score(self, start: int, end: int) -> float:
+        """The least score of the edits that a span of the new text touches; 1 without any."""
+        rows = range(max(bisect_right(self._starts, start) - 1, 0), bisect_left(self._starts, end))
+        touched = [self._edits[r] for r in rows if start < self._starts[r] + len(self._edits[r].text)]
+        return min((e.score for e in touched), default=1.0)
+
+    def restore(self, mention: Mention) -> Mention:
+        """The mention with spans and words of the raw text, its score lessened by the edits it rests on."""
+        changed: dict[str, Any] = {"score": mention.score * self.score(mention.start, mention.end)}
+        for word, first, last in _spans(type(mention)):
+            start, end = getattr(mention, first), getattr(mention, last)
+            if start is not None:
+                start, end = self.span(start, end)
+                changed |= {word: self._raw[start:end], first: start, last: end}
+        return replace(mention, **changed)
+
+    def _back(self, index: int, *, last: bool) -> int:
+        row = bisect_right(self._starts, index) - 1
+        if row < 0:
+            return index + last
+        edit, over = self._edits[row], index - self._starts[row]
+        if over < len(edit.text):
+            return edit.end if last else edit.start
+        return edit.end + over - len(edit.text) + last
+
+
+@cache
+def _spans(kind: type[Mention]) -> list[tuple[str, str, str]]:
+    """The fields that hold words and their place: (surface, start, end), (trigger, trigger_start, trigger_end) ..."""
+    names = [f.name for f in fields(kind)]
+    others = [n.removesuffix("_start") for n in names if n.endswith("_start")]
+    return [("surface", "start", "end"), *((n, f"{n}_start", f"{n}_end") for n in others)]
