@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kvlp.errors import DataError
 from kvlp.knowledge.linking.assertion import PRESENT, Clauses, Ruling, Word, alternatives, read_rules
 from kvlp.knowledge.linking.dictionary import Dictionary
+from kvlp.knowledge.linking.fuzzy import Spelling
 from kvlp.knowledge.linking.normalise import variants
+from kvlp.knowledge.linking.rewriting import Edit, Rewriting
 from kvlp.knowledge.linking.statements import Statement, find_statements, statement_words
 from kvlp.knowledge.sections import split_sections, split_sentences
 from kvlp.typing import Assertion
@@ -96,19 +98,23 @@ class EntityLinker:
     Args:
         graph: whose surfaces are searched.
         types: only concepts of one of these semantic types; None for all.
+        spelling: also find what is misspelt, with a score below 1 (see `fuzzy.py`).
 
     Example:
         >>> EntityLinker(graph)("Small left effusion. No pneumothorax.")
         [Mention(concept='pleural_effusion', ...), Mention(concept='pneumothorax', ...)]
     """
 
-    def __init__(self, graph: KnowledgeGraph, *, types: Collection[str] | None = None) -> None:
+    def __init__(self, graph: KnowledgeGraph, *, types: Collection[str] | None = None, spelling: bool = True) -> None:
         rules = read_rules()
         self._asserted = {c.id: not _main_type(c.semantic_types) & rules.unasserted_types for c in graph.concepts}
         said = statement_words(graph, types)
         self._surfaces = _entries(graph, types, self._asserted)
         groups: list[dict[str, Any]] = [self._surfaces, rules.words, said.subjects, said.predicates]
         self._dictionary: Dictionary[Any] = Dictionary(groups)
+        self._menders: list[Callable[[str], list[Edit]]] = []
+        if spelling:
+            self._menders.append(Spelling(self._surfaces, [*rules.words, *said.subjects, *said.predicates]).edits)
 
     def __call__(self, text: str) -> list[Mention]:
         """Link one text; mentions in the order of their start.
@@ -118,6 +124,18 @@ class EntityLinker:
         """
         if not isinstance(text, str):
             raise DataError(f"expected report text as str, got {type(text).__name__}; decode or join it first")
+        rewritings: list[Rewriting] = []
+        for mend in self._menders:
+            edits = mend(text)
+            if edits:
+                rewritings.append(Rewriting(text, edits))
+                text = rewritings[-1].text
+        mentions = self._read(text)
+        for rewriting in reversed(rewritings):
+            mentions = [rewriting.restore(m) for m in mentions]
+        return mentions
+
+    def _read(self, text: str) -> list[Mention]:
         groups = self._dictionary.find(text)
         if not groups[_CONCEPT] and not groups[_SUBJECT]:
             return []
