@@ -10,6 +10,7 @@ import re
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["SECTION_NAMES", "Section", "split_sections", "split_sentences"]
 
@@ -34,8 +35,10 @@ SECTION_NAMES = (*_HEADERS, "other")
 
 _NAME_OF = {title: name for name, titles in _HEADERS.items() for title in titles}
 _LONGEST_TITLE = max(len(t.split()) for t in _NAME_OF)
-# What may stand behind a header: a colon, a dash, or nothing more on its line.
-_BEHIND_HEADER = re.compile(r":|[ \t]-(?=[ \t])|(?=\r?\n|\Z)")
+# What may stand behind a header: a colon, a dash, or nothing more on its line. (Patterns that begin with a set of
+# characters are searched several times faster than ones that begin with alternatives.)
+_BEHIND_HEADER = re.compile(r"[:\-\r\n]")
+_BLANKS = frozenset(" \t")
 _LAST_WORDS = frozenset(t.split()[-1] for t in _NAME_OF)
 _DECORATION = " \t>*#_"
 _LETTERS_AND_BLANKS = string.ascii_letters + " \t"
@@ -48,7 +51,7 @@ _ABBREVIATION = re.compile(
 )
 #: longer ones are no sentences; they are cut at a blank, so that reading takes time linear in a text's length
 _MAX_SENTENCE = 1000
-_BREAK = re.compile(r"[.!?]+[\"')\]]*(?=\s|$|(?<=[a-z)]\.)[A-Z])|\r?\n")
+_BREAK = re.compile(r"[.!?\r\n](?:(?<=[.!?])[.!?]*[\"')\]]*(?=\s|$|(?<=[a-z)]\.)[A-Z])|(?<=\r)\n|(?<=\n))")
 # A line that ends in one of these goes on in the next, whatever that begins with.
 _OPEN_END = re.compile(
     r"(?:(?<!\w)(?:of|the|an?|no|not|or|and|nor|with|without|is|are|was|were|for|in|to|by|from|at|on|be|has|have|may)"
@@ -104,9 +107,9 @@ def _headers(text: str) -> Iterator[tuple[str, int, int]]:
     """Headers as (section name, start, end): in front of a colon or dash where a line or sentence begins, in front of
     a colon anywhere in capitals, or alone on a line in capitals."""
     done = 0
-    for behind in _BEHIND_HEADER.finditer(text):
-        first = max(done, behind.start() - 48)
-        tail = text[first : behind.start()].rstrip(" \t*_")
+    for start, end, mark in _behind_headers(text):
+        first = max(done, start - 48)
+        tail = text[first:start].rstrip(" \t*_")
         words = tail[len(tail.rstrip(_LETTERS_AND_BLANKS)) :].lstrip()
         found = _title_in(words)
         if found is None:
@@ -116,9 +119,24 @@ def _headers(text: str) -> Iterator[tuple[str, int, int]]:
         last = before.rstrip(_DECORATION + string.digits)[-1:]
         alone = last in ("", "\n", "\r")
         opens = alone or last in ".;"
-        if (opens and behind[0]) or (title.isupper() and (alone or behind[0] == ":")):
-            yield name, first + len(before), behind.end()
-            done = behind.end()
+        if (opens and mark) or (title.isupper() and (alone or mark == ":")):
+            yield name, first + len(before), end
+            done = end
+
+
+def _behind_headers(text: str) -> Iterator[tuple[int, int, str]]:
+    """Where a header may end, as (start, end, mark): at a colon, at a dash between blanks, or before a line's end."""
+    for match in _BEHIND_HEADER.finditer(text):
+        at = match.start()
+        mark = text[at]
+        if mark == ":":
+            yield at, at + 1, mark
+        elif mark == "-":
+            if text[at - 1 : at] in _BLANKS and text[at + 1 : at + 2] in _BLANKS:
+                yield at - 1, at + 1, mark
+        elif mark == "\n" or text.startswith("\n", at + 1):
+            yield at, at, ""
+    yield len(text), len(text), ""
 
 
 def _title_in(words: str) -> tuple[str, str] | None:
@@ -142,7 +160,12 @@ def _ends_sentence(text: str, begin: int, match: re.Match[str], end: int) -> boo
         return not (_GOES_ON.match(text, after) or _OPEN_END.search(tail))
     if match[0] == "?" and (begin == match.start() or text[match.start() - 1].isspace()):
         return False  # "? pneumonia" is a doubt, not the end of a question
-    return match[0] != "." or not _ABBREVIATION.search(text[max(begin, match.start() - 8) : match.end()])
+    return match[0] != "." or not _abbreviates(text[max(begin, match.start() - 8) : match.end()])
+
+
+@lru_cache(maxsize=8192)
+def _abbreviates(tail: str) -> bool:
+    return _ABBREVIATION.search(tail) is not None
 
 
 def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 __all__ = ["Normal", "normalise", "variants"]
 
 _ODD = "\uffff"
-_RUN = r"(?<=[^\W_])[\s\-\u2010-\u2015\u2212_]{2,}(?=[^\W_])"
-_RUNS = re.compile(_RUN)
+_BETWEEN = r"[\s\-\u2010-\u2015\u2212_]"
+# begins with a set of characters and looks back from there: that is searched several times faster
+_RUNS = re.compile(rf"{_BETWEEN}(?<=[^\W_].){_BETWEEN}+(?=[^\W_])", re.DOTALL)
 
 
 class _Table(dict[int, str]):
