@@ -1,6 +1,7 @@
 """A graph as a folder of CSV files that a person can edit.
 
-concepts.csv      id, name, types, number, synonyms, definition      (lists in a cell are separated by ";")
+concepts.csv      id, name, types, number, synonyms, definition      (lists in a cell are separated by ";";
+                                                                     a ";" inside is written as "\\;")
 descriptions.csv  concept, description                               (optional; one description a row)
 relations.csv     head, type, tail, source                           (source is optional)
 ids.csv           concept, source_id, ...                            (optional; further columns are provenance)
@@ -11,24 +12,21 @@ Files are UTF-8 with a header row. What is wrong is named with its file and line
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph, Relation
+from kvlp.knowledge.sources.tables import Columns, join_list, read_rows, split_list, write_rows
 from kvlp.knowledge.surfaces import near
 
-__all__ = ["read_folder", "read_rows", "write_folder"]
+__all__ = ["read_folder", "write_folder"]
 
-_COLUMNS = {
-    "concepts.csv": (("id", "name"), ("types", "number", "synonyms", "definition")),
-    "descriptions.csv": (("concept", "description"), ()),
-    "relations.csv": (("head", "type", "tail"), ("source",)),
-    "ids.csv": (("concept", "source_id"), ("matched_name", "ontology", "release", "licence")),
-}
-Row = dict[str, str]
+_CONCEPTS = Columns(("id", "name"), ("types", "number", "synonyms", "definition"))
+_DESCRIPTIONS = Columns(("concept", "description"))
+_RELATIONS = Columns(("head", "type", "tail"), ("source",))
+_IDS = Columns(("concept", "source_id"), ("matched_name", "ontology", "release", "licence"))
+_NEEDS = "a graph folder with concepts.csv and relations.csv"
 
 
 def read_folder(folder: Path, *, check: bool = True) -> KnowledgeGraph:
@@ -44,14 +42,14 @@ def read_folder(folder: Path, *, check: bool = True) -> KnowledgeGraph:
     if not folder.is_dir():
         raise KnowledgeError(f"{folder}: expected a folder with concepts.csv and relations.csv")
     about = _about(folder)
-    rows = read_rows(folder / "concepts.csv")
+    rows = read_rows(folder / "concepts.csv", _CONCEPTS, _NEEDS)
     known = {row["id"] for _, row in rows}
-    descriptions = _grouped(folder / "descriptions.csv", "description", known)
-    source_ids = _grouped(folder / "ids.csv", "source_id", known)
+    descriptions = _grouped(folder / "descriptions.csv", _DESCRIPTIONS, known)
+    source_ids = _grouped(folder / "ids.csv", _IDS, known)
     concepts = [_concept(row, descriptions, source_ids) for _, row in rows]
     relations = [
         Relation(row["head"], row["type"], row["tail"], row.get("source", ""))
-        for _, row in read_rows(folder / "relations.csv")
+        for _, row in read_rows(folder / "relations.csv", _RELATIONS, _NEEDS)
     ]
     graph = KnowledgeGraph(concepts, relations, **about)
     if check:
@@ -67,69 +65,16 @@ def write_folder(graph: KnowledgeGraph, folder: Path) -> Path:
     about = {"name": graph.name, "version": graph.version, "licence": graph.licence}
     (folder / "graph.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     concepts = (
-        [c.id, c.name, _cell(c.semantic_types), c.number, _cell(c.synonyms), c.definition] for c in graph.concepts
+        [c.id, c.name, join_list(c.semantic_types), c.number, join_list(c.synonyms), c.definition]
+        for c in graph.concepts
     )
-    _write(folder / "concepts.csv", ["id", "name", "types", "number", "synonyms", "definition"], concepts)
+    write_rows(folder / "concepts.csv", ["id", "name", "types", "number", "synonyms", "definition"], concepts)
     described = ([c.id, d] for c in graph.concepts for d in c.descriptions)
-    _write(folder / "descriptions.csv", ["concept", "description"], described)
-    _write(folder / "ids.csv", ["concept", "source_id"], ([c.id, s] for c in graph.concepts for s in c.source_ids))
+    write_rows(folder / "descriptions.csv", ["concept", "description"], described)
+    write_rows(folder / "ids.csv", ["concept", "source_id"], ([c.id, s] for c in graph.concepts for s in c.source_ids))
     relations = ([r.head, r.type, r.tail, r.source] for r in graph.relations)
-    _write(folder / "relations.csv", ["head", "type", "tail", "source"], relations)
+    write_rows(folder / "relations.csv", ["head", "type", "tail", "source"], relations)
     return folder
-
-
-def read_rows(path: Path) -> list[tuple[int, Row]]:
-    """Read a CSV file with known columns: (line number, row) pairs with stripped cells.
-
-    Raises:
-        KnowledgeError: missing, not UTF-8, truncated, or wrong columns; names file and line.
-    """
-    required, optional = _COLUMNS[path.name]
-    lines = _lines(path)
-    header = next(lines, (0, []))[1]
-    _check_header(path, header, required, optional)
-    rows = []
-    for number, cells in lines:
-        if not cells:
-            continue
-        if len(cells) != len(header):
-            raise KnowledgeError(f"{path} line {number}: expected {len(header)} cells, got {len(cells)}")
-        row = dict(zip(header, (c.strip() for c in cells), strict=True))
-        empty = next((c for c in required if not row[c]), None)
-        if empty:
-            raise KnowledgeError(f"{path} line {number}: column '{empty}' is empty")
-        rows.append((number, row))
-    return rows
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    if not path.is_file():
-        raise KnowledgeError(f"{path}: no such file; a graph folder needs concepts.csv and relations.csv")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise KnowledgeError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from None
-    if "\0" in text:
-        raise KnowledgeError(f"{path}: holds NUL bytes, so it is not a CSV file")
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
-    try:
-        for cells in reader:
-            yield reader.line_num, cells
-    except csv.Error as error:
-        raise KnowledgeError(f"{path} line {reader.line_num}: not readable as CSV ({error}); is it cut off?") from None
-
-
-def _check_header(path: Path, header: list[str], required: tuple[str, ...], optional: tuple[str, ...]) -> None:
-    missing = [c for c in required if c not in header]
-    if missing:
-        raise KnowledgeError(f"{path}: expected the columns {', '.join(required)}; missing {', '.join(missing)}")
-    if len(set(header)) != len(header):
-        raise KnowledgeError(f"{path}: a column name is used twice")
-    unknown = next((c for c in header if c not in (*required, *optional)), None)
-    if unknown is not None:
-        close = near(unknown, (*required, *optional), n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join((*required, *optional))}"
-        raise KnowledgeError(f"{path}: unknown column '{unknown}'{hint}")
 
 
 def _about(folder: Path) -> dict[str, str]:
@@ -146,11 +91,12 @@ def _about(folder: Path) -> dict[str, str]:
     return {k: found.get(k, v) for k, v in about.items()}
 
 
-def _grouped(path: Path, column: str, known: set[str]) -> dict[str, list[str]]:
+def _grouped(path: Path, columns: Columns, known: set[str]) -> dict[str, list[str]]:
+    column = columns.required[1]
     groups: dict[str, list[str]] = {}
     if not path.exists():
         return groups
-    for number, row in read_rows(path):
+    for number, row in read_rows(path, columns):
         if row["concept"] not in known:
             close = near(row["concept"], known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
@@ -159,29 +105,14 @@ def _grouped(path: Path, column: str, known: set[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _concept(row: Row, descriptions: dict[str, list[str]], source_ids: dict[str, list[str]]) -> Concept:
+def _concept(row: dict[str, str], descriptions: dict[str, list[str]], source_ids: dict[str, list[str]]) -> Concept:
     return Concept(
         id=row["id"],
         name=row["name"],
-        synonyms=_list(row.get("synonyms", "")),
+        synonyms=split_list(row.get("synonyms", "")),
         definition=row.get("definition", ""),
         descriptions=tuple(descriptions.get(row["id"], ())),
-        semantic_types=_list(row.get("types", "")),
+        semantic_types=split_list(row.get("types", "")),
         source_ids=tuple(source_ids.get(row["id"], ())),
         number=row.get("number", "") or "count",
     )
-
-
-def _list(cell: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in cell.split(";") if part.strip()))
-
-
-def _cell(parts: Iterable[str]) -> str:
-    return "; ".join(part.replace(";", ",") for part in parts)
-
-
-def _write(path: Path, header: list[str], rows: Iterable[list[str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
