@@ -6,7 +6,7 @@ untouched until final scoring. Devices come and go independently of disease.
 
 from typing import Final
 
-PHANTOM_VERSION: Final = "1.4"
+PHANTOM_VERSION: Final = "1.5"
 
 #: Findings that reports name.
 SEEN: Final[tuple[str, ...]] = (

@@ -24,17 +24,23 @@ from kvlp.errors import KnowledgeError
 from kvlp.knowledge.linking.dictionary import expand
 from kvlp.typing import Assertion, PathLike
 
-__all__ = ["PRESENT", "Clauses", "Rule", "Ruling", "Rules", "Word", "alternatives", "read_rules"]
+__all__ = ["DOUBTS", "PRESENT", "Clauses", "Rule", "Ruling", "Rules", "Word", "alternatives", "read_rules"]
 
 Separator: TypeAlias = Literal["", "comma", "and", "or", "end"]
 Hit: TypeAlias = "tuple[int, int, Word]"
 Span: TypeAlias = tuple[int, int]
-#: what a trigger says of an item: absent or uncertain, where the trigger looks, its span
-_Said: TypeAlias = tuple[str, str, Span]
+#: what a trigger says of an item: absent or uncertain, where the trigger looks, its span, how strong the doubt is
+_Said: TypeAlias = tuple[str, str, Span, str]
 
-_MARKS = re.compile(r"[,;?()]|\s[-\u2013\u2014]{1,2}\s")
+#: grades of doubt, from what is hardly there to what is nearly certain; where several doubts meet, the first counts
+DOUBTS = ("unlikely", "possible", "alternative", "borderline", "probable")
+
+_MARKS = re.compile(r"[,;?()]|\s[-\u2013\u2014]{1,2}\s|(?<=[A-Za-z]{3})/(?=[A-Za-z]{3})")
+_LOOKS = ("forward", "backward", "around", "sentence")
 _ASKS = frozenset(":-\u2013\u2014")
+_MARK_CUTS: dict[str, Separator] = {",": "comma", "(": "comma", ")": "comma", "/": "or"}
 _STRENGTH = {"": 0, "comma": 1, "and": 2, "or": 3, "end": 4}
+_CONTRAST = re.compile(r";|\b(?:but|however|although|though)\b", re.IGNORECASE)
 _OR = re.compile(r"\s+(or)\s+(?:an?\s+|possible\s+|possibly\s+)?", re.IGNORECASE)
 
 
@@ -48,6 +54,7 @@ class Rule:
     through: bool = False
     first: bool = False
     list: bool = False
+    doubt: str = ""
     example: str = ""
 
 
@@ -58,22 +65,24 @@ class Word:
     forward: Rule | None = None
     backward: Rule | None = None
     around: Rule | None = None
+    sentence: Rule | None = None
     hides: bool = False
     ends: bool = False
     separator: Separator = ""
     verb: bool = False
     exists: bool = False
     affirms: bool = False
-    #: whether it may say something of a concept: it looks forward, backward or around
+    #: whether it may say something of a concept: it looks forward, backward, around or over its clause
     triggers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """An assertion and the span of the words that caused it, if any."""
+    """An assertion, the span of the words that caused it, if any, and the grade of a doubt."""
 
     assertion: Assertion
     trigger: Span | None = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +151,13 @@ def _rule(row: dict[str, Any], file: Path) -> Rule:
         raise KnowledgeError(f"{file}: rule '{row.get('name', '?')}' has an unknown or missing key") from None
     if rule.says not in ("absent", "uncertain", "nothing"):
         raise KnowledgeError(f"{file}: rule '{rule.name}' says '{rule.says}'; expected absent, uncertain or nothing")
-    if rule.says != "nothing" and rule.looks not in ("forward", "backward", "around"):
-        raise KnowledgeError(f"{file}: rule '{rule.name}' looks '{rule.looks}'; expected forward, backward or around")
+    if rule.says != "nothing" and rule.looks not in _LOOKS:
+        raise KnowledgeError(f"{file}: rule '{rule.name}' looks '{rule.looks}'; expected one of {', '.join(_LOOKS)}")
+    if (rule.doubt in DOUBTS) != (rule.says == "uncertain"):
+        raise KnowledgeError(
+            f"{file}: rule '{rule.name}' has the doubt '{rule.doubt}'; rules that say uncertain need one of"
+            f" {', '.join(DOUBTS)}, others have none"
+        )
     return rule
 
 
@@ -197,7 +211,7 @@ class Clauses:
 
     def _cut(self, words: Sequence[Hit], inside: Sequence[Span]) -> list[_Part]:
         marks = [(s, e, self.text[s]) for s, e in self._marks if self.text[s] != "?"]
-        cuts: list[tuple[int, int, Separator]] = [(s, e, "comma" if c in ",()" else "end") for s, e, c in marks]
+        cuts: list[tuple[int, int, Separator]] = [(s, e, _MARK_CUTS.get(c, "end")) for s, e, c in marks]
         cuts += [(s, e, "end" if w.ends else w.separator) for s, e, w in words if w.ends or w.separator]
         cuts.sort()
         parts = [_Part(self.start, "")]
@@ -269,16 +283,20 @@ class Clauses:
         if word.forward is not None and ahead:
             for k, item in enumerate(ahead):
                 says = "absent" if word.forward.first and k else word.forward.says
-                said[item].append((says, "forward", span))
+                said[item].append((says, "forward", span, word.forward.doubt))
         elif word.backward is not None or (word.forward is not None and self._answers(start)):
             rule = word.backward or word.forward
             assert rule is not None
             for item in self.behind(items, start) or self._asked(items, start):
-                said[item].append((rule.says, "backward", span))
+                said[item].append((rule.says, "backward", span, rule.doubt))
         if word.around is not None:
             before = [i for i, (_, e) in enumerate(items) if e <= start and i < (ahead[0] if ahead else len(items))]
             for item in before[-1:] + ahead:
-                said[item].append((word.around.says, "around", span))
+                said[item].append((word.around.says, "around", span, word.around.doubt))
+        if word.sentence is not None:
+            for item, (first, last) in enumerate(items):
+                if _CONTRAST.search(self.text, min(last, end), max(first, start)) is None:
+                    said[item].append((word.sentence.says, "sentence", span, word.sentence.doubt))
 
     def _ahead(self, number: int, items: Sequence[Span]) -> list[int]:
         """Items that a forward trigger reaches."""
@@ -286,7 +304,8 @@ class Clauses:
         stop = self._superseded(number, items)
         at = self.index_at(start)
         reached = [i for i in self.parts[at].items if items[i][0] > start and items[i][1] > end and items[i][0] < stop]
-        doubtful = word.forward is None or (word.forward.says == "uncertain" and not word.forward.list)
+        listing = word.forward is not None and word.forward.list
+        doubtful = word.forward is None or (word.forward.says == "uncertain" and not listing)
         closed = False
         for index in range(at + 1, len(self.parts)):
             part = self.parts[index]
@@ -294,16 +313,14 @@ class Clauses:
                 break
             if part.separator == "or":
                 closed = True
-            elif self._list_ends(index, doubtful=doubtful, closed=closed):
+            elif part.verb or (not listing and self._list_ends(index, doubtful=doubtful, closed=closed)):
                 break
             reached += [i for i in part.items if items[i][0] < stop]
         return reached
 
     def _list_ends(self, index: int, *, doubtful: bool, closed: bool) -> bool:
-        """Whether a part behind a comma or "and" no longer belongs to the list before it."""
+        """Whether a part without a verb, behind a comma or "and", no longer belongs to the list before it."""
         part = self.parts[index]
-        if part.verb:
-            return True
         goes_on = self._or_follows(index)
         if closed or part.affirms:
             return not goes_on
@@ -348,7 +365,7 @@ class Clauses:
             after = [i for i, (s, _) in enumerate(items) if s >= end and not self.text[end:s].strip(" ")]
             before = [i for i, (_, e) in enumerate(items) if e <= start and not self.text[e:start].strip(" )")]
             for item in after or before:
-                said[item].append(("uncertain", "around", (start, end)))
+                said[item].append(("uncertain", "around", (start, end), "possible"))
 
 
 def alternatives(text: str, items: Sequence[Span], rulings: list[Ruling]) -> list[Ruling]:
@@ -359,12 +376,12 @@ def alternatives(text: str, items: Sequence[Span], rulings: list[Ruling]) -> lis
         match = _OR.fullmatch(text, items[i][1], items[i + 1][0])
         for k in (i, i + 1) if match else ():
             if rulings[k].assertion is Assertion.PRESENT:
-                rulings[k] = Ruling(Assertion.UNCERTAIN, match.span(1) if match else None)
+                rulings[k] = Ruling(Assertion.UNCERTAIN, match.span(1) if match else None, "alternative")
     return rulings
 
 
 def _may_have_marks(text: str, start: int, end: int) -> bool:
-    return any(text.find(mark, start, end) >= 0 for mark in (",", ";", "?", "(", " -", " \u2013", " \u2014"))
+    return any(text.find(mark, start, end) >= 0 for mark in (",", ";", "?", "(", "/", " -", " \u2013", " \u2014"))
 
 
 def _decide(said: list[_Said]) -> Ruling:
@@ -378,5 +395,5 @@ def _decide(said: list[_Said]) -> Ruling:
             return Ruling(Assertion.ABSENT, denial[2])
         doubts = covering
     if doubts:
-        return Ruling(Assertion.UNCERTAIN, doubts[-1][2])
+        return Ruling(Assertion.UNCERTAIN, doubts[-1][2], min((d[3] for d in doubts), key=DOUBTS.index))
     return PRESENT

@@ -49,6 +49,8 @@ class Mention:
         trigger_end: one past their last character, or None.
         section: indication, comparison, technique, findings, impression or other.
         score: in (0, 1]: 1 a surface of the graph, less for an inflected one, shared out where it is ambiguous.
+        doubt: how strong the doubt of an uncertain mention is, from nearly absent to nearly present: unlikely, possible,
+            alternative ("atelectasis or scarring"), borderline, probable; "" for others.
     """
 
     concept: str
@@ -61,6 +63,7 @@ class Mention:
     trigger_end: int | None = None
     section: str = "other"
     score: float = 1.0
+    doubt: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
@@ -281,13 +284,20 @@ def _covers(found: _Found, start: int, end: int, concept: str) -> bool:
 def _mention(text: str, found: _Found, ruling: Ruling | None, section: str) -> Mention:
     assertion = ruling.assertion if ruling else Assertion.PRESENT
     trigger = ruling.trigger if ruling else None
+    doubt = ruling.doubt if ruling else ""
     statement = found.statement
     if statement is not None and statement.says is not Assertion.PRESENT:
         if assertion is Assertion.PRESENT:
             assertion, trigger = statement.says, statement.predicate
-        elif statement.says is Assertion.ABSENT:
+            doubt = "borderline" if assertion is Assertion.UNCERTAIN else ""
+        elif statement.says is Assertion.ABSENT and not _bare_no(text, trigger):
             assertion = _OPPOSITE.get(assertion, assertion)
     start, end = found.span
     first, last = trigger or (None, None)
     said = text[first:last] if trigger else None
-    return Mention(found.concept, text[start:end], start, end, assertion, said, first, last, section, found.score)
+    return Mention(found.concept, text[start:end], start, end, assertion, said, first, last, section, found.score, doubt)
+
+
+def _bare_no(text: str, trigger: Span | None) -> bool:
+    """Whether a denial is a "no" in front of a normal statement: a slip of the pen, since only "not" turns one round."""
+    return trigger is not None and text[slice(*trigger)].lower().split()[:1] == ["no"]

@@ -23,7 +23,7 @@ from kvlp.datasets.phantom.lists import SHAPED
 from kvlp.errors import ConfigError
 
 #: Change it together with PHANTOM_VERSION, and never between two models that are compared.
-FROZEN = {"1.4": "6f6d4cc3aced8ef9f788756d962030cfaa251b47ce7a430801892e6b6a165388"}
+FROZEN = {"1.5": "4498612d88123bfc95a3683abcc99a3b9685154ea5f6eda71acbbbdd64c4c4d4"}
 
 SIDED = ("left", "right")
 

@@ -31,7 +31,7 @@ def test_the_example_shows_the_rule(linker: EntityLinker, rule: Rule) -> None:
         return
     caused = [m for m in mentions if m.assertion.value == rule.says]
     assert caused, rule.example
-    words = {p: w for p, w in RULES.words.items() if rule in (w.forward, w.backward, w.around)}
+    words = {p: w for p, w in RULES.words.items() if rule in (w.forward, w.backward, w.around, w.sentence)}
     assert {" ".join(str(m.trigger).lower().replace("/", " ").split()) for m in caused} <= set(words)
 
 
