@@ -36,6 +36,8 @@ class Dictionary(Generic[T]):
         self._size = 0
         # a phrase, or the first words of one -> (group, meaning) pairs; empty for what only begins phrases
         self._meanings: dict[str, tuple[tuple[int, T], ...]] = {}
+        # words with which longer phrases begin
+        self._beginnings: set[str] = set()
         shared: dict[tuple[int, int], tuple[tuple[int, T]]] = {}
         for number, group in enumerate(groups):
             for phrase, meaning in group.items():
@@ -52,25 +54,37 @@ class Dictionary(Generic[T]):
         self._size += not there
         self._meanings[phrase] = there + pair
         stop = phrase.rfind(" ")
-        while stop > 0:
-            beginning = phrase[:stop]
-            if beginning in self._meanings:
-                return
-            self._meanings[beginning] = ()
+        if stop > 0:
+            self._beginnings.add(phrase[: phrase.find(" ")])
+        while stop > 0 and phrase[:stop] not in self._meanings:
+            self._meanings[phrase[:stop]] = ()
             stop = phrase.rfind(" ", 0, stop)
 
     def find(self, text: str) -> list[list[Found]]:
         """Find all phrases: for each group a list of (start, end, meaning), in order, apart from each other."""
         normal = normalise(text)
-        words, known = normal.text, self._meanings
+        span, words = normal.span, normal.text + " "
+        meanings_of, find = self._meanings.get, words.find
         hits: list[list[Found]] = [[] for _ in range(self._n_groups)]
         done = [0] * self._n_groups
         first = 0
         for word in words.split(" "):
-            if word in known:
-                for stop, meanings in reversed(self._walk(words, first, first + len(word))):
-                    start, end = normal.span(first, stop)
-                    if stop - first > len(word) and _CROSSES.search(text, start, end):
+            meanings = meanings_of(word)
+            if meanings is not None:
+                end_of_word = stop = first + len(word)
+                if word in self._beginnings:
+                    longer = []
+                    while meanings is not None:
+                        if meanings:
+                            longer.append((stop, meanings))
+                        stop = find(" ", stop + 1)
+                        meanings = meanings_of(words[first:stop]) if stop > 0 else None
+                    longer.reverse()
+                else:
+                    longer = [(stop, meanings)]
+                for stop, meanings in longer:
+                    start, end = span(first, stop)
+                    if stop > end_of_word and _CROSSES.search(text, start, end):
                         continue
                     for group, meaning in meanings:
                         if first >= done[group]:
@@ -78,22 +92,6 @@ class Dictionary(Generic[T]):
                             done[group] = stop
             first += len(word) + 1
         return hits
-
-    def _walk(self, words: str, first: int, stop: int) -> list[tuple[int, tuple[tuple[int, T], ...]]]:
-        """The phrases that start at one word, the shortest first, each with where it stops."""
-        known, size = self._meanings, len(words)
-        found = []
-        meanings = known.get(words[first:stop])
-        while meanings is not None:
-            if meanings:
-                found.append((stop, meanings))
-            if stop >= size:
-                break
-            stop = words.find(" ", stop + 1)
-            if stop < 0:
-                stop = size
-            meanings = known.get(words[first:stop])
-        return found
 
 
 def expand(phrases: Sequence[str]) -> Iterator[str]:
