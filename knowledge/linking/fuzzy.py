@@ -1,10 +1,10 @@
-"""Spelling tolerance: words that nobody knows, put right where exactly one word of the graph or of the rules is meant.
+"""Spelling tolerance: words that nobody knows are put right where just one word of the graph or the rules is meant.
 
-A word is left alone if it stands in a surface, in a rule or in `known_words.txt`, or if it is one of these with a prefix
-or an ending. Others are compared with the words of surfaces and rules: one slip (a letter too many, too few, wrong, or
-two exchanged) from five letters on, two from nine. Where two different words fit equally well, or where a prefix of the
-opposite meaning is as near (hypo, hyper), the word stays as it is. Slips of the space bar are mended too
-("pleuraleffusion", "effu sion", "effu-" at a line's end).
+A word is left alone if it stands in a surface, in a rule or in `known_words.txt`, or is one of these with a prefix or
+an ending. Others are compared with the words of surfaces and rules: one slip (a letter too many, too few, wrong, or two
+exchanged) from five letters on, two from nine. Where two different words fit equally well, or where a prefix of another
+meaning is as near (hypo, hyper), the word stays as it is. Slips of the space bar are mended too ("pleuraleffusion",
+"effu sion", "effu-" at a line's end).
 
 References: Garbe 2012 (SymSpell: shortened forms as an index); Boytsov 2011 (optimal string alignment,
 doi:10.1145/1963190.1963191).
@@ -16,10 +16,12 @@ import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
+from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
-from kvlp.knowledge.linking.normalise import variants
+from kvlp.knowledge.linking.normalise import normalise, variants
 from kvlp.knowledge.linking.rewriting import Edit
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Spelling", "distance"]
 
-_WORD = re.compile(r"[^\W\d_]{3,}")
+_LETTERS = {code: chr(code).lower() if chr(code).isalpha() else " " for code in range(128)}
+#: three letters or more, also letters with accents and invisible characters among them
+_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f\u00ad\u200b-\u200d\u2060\ufeff]){2,}")
 _SHORTEST, _LONG, _TOO_LONG = 5, 9, 40
 _ONE_SLIP, _TWO_SLIPS, _SPACES = 0.9, 0.8, 0.9
 #: shortened forms are made of so many first letters
@@ -58,20 +62,22 @@ class Spelling:
     def __init__(self, surfaces: Collection[str], phrases: Iterable[str]) -> None:
         self._surfaces = surfaces
         self._phrases = frozenset(phrases)
-        self._words = frozenset(w for group in (surfaces, self._phrases) for p in group for w in p.split())
+        self._meant = frozenset(w for s in surfaces for w in s.split())
+        self._words = self._meant.union(w for p in self._phrases for w in p.split())
         self._known = self._words | known_words()
         self._fixed: dict[str, Edit | None] = {}
 
     def edits(self, text: str) -> list[Edit]:
         """What to put right in a text; mostly nothing, which costs next to nothing."""
-        unknown = set(_WORD.findall(text.lower())) - self._known
+        words = text.translate(_LETTERS).split() if text.isascii() else _WORD.findall(text.lower())
+        unknown = set(words) - self._known
         return list(self._edits(text, unknown)) if unknown else []
 
     def _edits(self, text: str, unknown: set[str]) -> Iterator[Edit]:
         matches = list(_WORD.finditer(text))
         for k, match in enumerate(matches):
             word = match[0].lower()
-            if word not in unknown:
+            if word not in unknown or _folded(word) in self._known:
                 continue
             joined = self._joined(text, matches[max(k - 1, 0) : k + 2])
             if joined is not None:
@@ -84,7 +90,7 @@ class Spelling:
 
     def _joined(self, text: str, matches: list[re.Match[str]]) -> Edit | None:
         """Two neighbours that make one word: "effu sion"."""
-        for one, other in zip(matches, matches[1:], strict=False):
+        for one, other in pairwise(matches):
             whole = (one[0] + other[0]).lower()
             if whole in self._words and len(whole) > _SHORTEST and _GAP.fullmatch(text, one.end(), other.start()):
                 return Edit(one.end(), other.start(), "", _SPACES)
@@ -103,9 +109,10 @@ class Spelling:
 
     def _is_made_of_known(self, word: str) -> bool:
         prefix, ending = _PREFIX.match(word), _ENDING.search(word)
-        rest = word[prefix.end() :] if prefix else ""
+        if prefix and len(word) - prefix.end() > 3 and word[prefix.end() :] in self._known:
+            return True
         stem = word[: ending.start()] if ending else ""
-        return (len(rest) > 3 and rest in self._known) or (stem + "e" in self._known or stem in self._known)
+        return bool(stem) and any(w in self._known for w in (stem, stem + "e", stem[:-1] + "y"))
 
     def _apart(self, word: str) -> Edit | None:
         """A blank between two words written as one, if there is exactly one way to part them."""
@@ -134,14 +141,14 @@ class Spelling:
 
     def _is_doubtful(self, word: str, choice: str, slips: int) -> bool:
         """Whether something else may be meant: a plain word as near, or a word of the opposite meaning."""
-        if slips == 2 and (choice[0] != word[0] or any(w in self._known for w in _one_slip(word))):
+        if slips == 2 and (choice[0] != word[0] or choice not in self._meant):
+            return True
+        if slips == 2 and any(w in self._known for w in _one_slip(word)):
             return True
         if len(word) <= _SHORTEST and any(w in self._known and w != choice for w in _one_slip(word)):
             return True
-        for prefix, other in _OPPOSITE.items():
-            if choice.startswith(prefix) and distance(word, other + choice[len(prefix) :], slips + 1) <= slips:
-                return True
-        return False
+        opposites = [p + choice[len(q) :] for q, p in _OPPOSITE.items() if choice.startswith(q)]
+        return any(other in self._known and distance(word, other, slips + 1) <= slips + 1 for other in opposites)
 
     @cached_property
     def _index(self) -> _Index:
@@ -207,22 +214,25 @@ def distance(a: str, b: str, most: int) -> int:
 
 
 def _one_slip(word: str) -> Iterator[str]:
-    letters = "abcdefghijklmnopqrstuvwxyz"
     for k in range(len(word) + 1):
         head, tail = word[:k], word[k:]
         if tail:
             yield head + tail[1:]
         if len(tail) > 1:
             yield head + tail[1] + tail[0] + tail[2:]
-        for letter in letters:
+        for letter in ascii_lowercase:
             yield head + letter + tail[1:]
             yield head + letter + tail
+
+
+def _folded(word: str) -> str:
+    return word if word.isascii() else normalise(word).text
 
 
 def _same_prefix(word: str, other: str) -> bool:
     """Whether a prefix with a meaning, as the writer wrote it, is kept: "uncalcified" is not "calcified"."""
     prefix = _PREFIX.match(word)
-    return prefix is None or other.startswith(prefix[0]) or len(prefix[0]) < 3 and other[0] == word[0]
+    return prefix is None or other.startswith(prefix[0]) or (len(prefix[0]) < 3 and other[0] == word[0])
 
 
 def _is_a_name(text: str, match: re.Match[str]) -> bool:
@@ -237,6 +247,7 @@ def _as_written(raw: str, word: str) -> str:
 
 @cache
 def known_words() -> frozenset[str]:
-    """The words of `known_words.txt`."""
+    """The words of `known_words.txt`, and all of one or two letters."""
     lines = Path(__file__).with_name("known_words.txt").read_text(encoding="utf-8").splitlines()
-    return frozenset(w for line in lines if not line.startswith("#") for w in line.split())
+    words = {w for line in lines if not line.startswith("#") for w in line.split()}
+    return frozenset(words.union(ascii_lowercase, (a + b for a in ascii_lowercase for b in ascii_lowercase)))

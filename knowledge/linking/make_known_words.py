@@ -17,9 +17,9 @@ from pathlib import Path
 __all__ = ["main"]
 
 _HEADER = """\
-# Words of English and of medicine, as whole words in lower case, three letters or more; made by make_known_words.py from
-# SymSpell's list (MIT, Wolf Garbe; SCOWL, (c) 2000-2018 Kevin Atkinson, whose notice stands in docs/licences.md; Google
-# Books Ngrams, CC BY 3.0), the Disease Ontology and the Symptom Ontology (CC0) and Uberon (CC BY 3.0).
+# Words of English and of medicine in lower case, three letters or more; made by make_known_words.py from SymSpell's
+# list (MIT, Wolf Garbe; from SCOWL, (c) 2000-2018 Kevin Atkinson, and Google Books Ngrams, CC BY 3.0; see
+# docs/licences.md), the Disease Ontology and the Symptom Ontology (CC0) and Uberon (CC BY 3.0).
 """
 _SHORTEST = 3
 _WORD = re.compile(rf"[a-z]{{{_SHORTEST},24}}")
