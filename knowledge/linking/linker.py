@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kvlp.errors import DataError
 from kvlp.knowledge.linking.assertion import PRESENT, Clauses, Ruling, Word, alternatives, read_rules
+from kvlp.knowledge.linking.attributes import AttributeReader
 from kvlp.knowledge.linking.dictionary import Dictionary
 from kvlp.knowledge.linking.fuzzy import Spelling
 from kvlp.knowledge.linking.normalise import variants
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["EntityLinker", "Mention"]
 
 Span: TypeAlias = tuple[int, int]
-_CONCEPT, _WORD, _SUBJECT, _PREDICATE = range(4)
+_CONCEPT, _WORD, _SUBJECT, _PREDICATE, _CUE = range(5)
 #: abbreviations that are also words: they count only in capitals, in a text that is not all capitals
 _ALSO_WORDS = frozenset(
     ("all", "as", "at", "am", "an", "are", "be", "can", "do", "ed", "he", "in", "is", "it", "may", "no", "not", "or",
@@ -32,6 +34,7 @@ _ALSO_WORDS = frozenset(
 _SHARES_HEAD = re.compile(r"(?<![^\W\d_])([^\W\d_]+)(?:\s+(?:and|or|and/or)\s+|/)\Z", re.IGNORECASE)
 _OPPOSITE = {Assertion.PRESENT: Assertion.ABSENT, Assertion.ABSENT: Assertion.PRESENT}
 _EXACT, _VARIANT = 1.0, 0.95
+_LONGEST_REMEMBERED = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,12 @@ class Mention:
         score: in (0, 1]: 1 a surface of the graph, less for an inflected one, shared out where it is ambiguous.
         doubt: how strong the doubt of an uncertain mention is, from nearly absent to nearly present: unlikely, possible,
             alternative ("atelectasis or scarring"), borderline, probable; "" for others.
+        side: left, right, bilateral, or "" where none is said.
+        location: ids of the places that are said, the nearest ones ("left lower lobe", not also "lung").
+        severity: trace, small, mild, moderate, large, severe, or "".
+        change: against an earlier study: resolved, worse, improved, new, unchanged, or "".
+        status: current; historical, hypothetical ("evaluate for ...") or family, which this image does not show.
+        cues: (attribute, start, end) of the words that the attributes come from, in the raw text.
     """
 
     concept: str
@@ -64,10 +73,42 @@ class Mention:
     section: str = "other"
     score: float = 1.0
     doubt: str = ""
+    side: str = ""
+    location: tuple[str, ...] = ()
+    severity: str = ""
+    change: str = ""
+    status: str = "current"
+    cues: tuple[tuple[str, int, int], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
         return {**asdict(self), "assertion": self.assertion.value}
+
+
+_NAMES = tuple(f.name for f in fields(Mention))
+_VALUES = attrgetter(*_NAMES)
+_PLACES = tuple(n for n, name in enumerate(_NAMES) if name.endswith(("start", "end")))
+_SECTION, _CUES = _NAMES.index("section"), _NAMES.index("cues")
+
+
+class _Remembered:
+    """A mention in a sentence by itself, from which one in a report is made."""
+
+    __slots__ = ("_places", "_values")
+
+    def __init__(self, mention: Mention) -> None:
+        self._values = list(_VALUES(mention))
+        self._places = [n for n in _PLACES if self._values[n] is not None]
+
+    def at(self, start: int, section: str) -> Mention:
+        """The mention where its sentence starts there."""
+        values = self._values.copy()
+        for place in self._places:
+            values[place] += start
+        values[_SECTION] = section
+        if values[_CUES]:
+            values[_CUES] = tuple((name, first + start, last + start) for name, first, last in values[_CUES])
+        return Mention(*values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +143,34 @@ class EntityLinker:
         graph: whose surfaces are searched.
         types: only concepts of one of these semantic types; None for all.
         spelling: also find what is misspelt, with a score below 1 (see `fuzzy.py`).
+        remember: how many sentences are kept with what was found in them, since reports repeat theirs; 0 for none.
 
     Example:
         >>> EntityLinker(graph)("Small left effusion. No pneumothorax.")
         [Mention(concept='pleural_effusion', ...), Mention(concept='pneumothorax', ...)]
     """
 
-    def __init__(self, graph: KnowledgeGraph, *, types: Collection[str] | None = None, spelling: bool = True) -> None:
+    def __init__(
+        self,
+        graph: KnowledgeGraph,
+        *,
+        types: Collection[str] | None = None,
+        spelling: bool = True,
+        remember: int = 20_000,
+    ) -> None:
+        self._remember = remember
+        self._memory: dict[tuple[str, bool], tuple[_Remembered, ...]] = {}
         rules = read_rules()
         self._asserted = {c.id: not _main_type(c.semantic_types) & rules.unasserted_types for c in graph.concepts}
         said = statement_words(graph, types)
         self._surfaces = _entries(graph, types, self._asserted)
-        groups: list[dict[str, Any]] = [self._surfaces, rules.words, said.subjects, said.predicates]
+        self._attributes = AttributeReader(graph)
+        cues = self._attributes.words
+        groups: list[dict[str, Any]] = [self._surfaces, rules.words, said.subjects, said.predicates, cues]
         self._dictionary: Dictionary[Any] = Dictionary(groups)
         self._menders: list[Callable[[str], list[Edit]]] = []
         if spelling:
-            self._menders.append(Spelling(self._surfaces, [*rules.words, *said.subjects, *said.predicates]).edits)
+            self._menders.append(Spelling(self._surfaces, [*rules.words, *said.subjects, *said.predicates, *cues]).edits)
 
     def __call__(self, text: str) -> list[Mention]:
         """Link one text; mentions in the order of their start.
@@ -139,19 +192,34 @@ class EntityLinker:
         return mentions
 
     def _read(self, text: str) -> list[Mention]:
-        groups = self._dictionary.find(text)
-        if not groups[_CONCEPT] and not groups[_SUBJECT]:
-            return []
-        groups[_CONCEPT] = list(self._with_shared_heads(text, groups[_CONCEPT], capitals=text.isupper()))
+        capitals = text.isupper()
         mentions: list[Mention] = []
-        at = [0] * len(groups)
         for section in split_sections(text):
             for start, end in split_sentences(text, section.start, section.end):
-                hits = [_between(g, at, i, start, end) for i, g in enumerate(groups)]
-                if hits[_CONCEPT] or hits[_SUBJECT]:
-                    found = _sentence(text, (start, end), hits, section.name, self._asserted)
-                    mentions += sorted(found, key=_place)
+                for found in self._read_sentence(text[start:end], capitals=capitals):
+                    mentions.append(found.at(start, section.name))
         return mentions
+
+    def _read_sentence(self, sentence: str, *, capitals: bool) -> tuple[_Remembered, ...]:
+        """What a sentence says, wherever it stands: reports repeat theirs, so it is remembered."""
+        known = self._memory.get((sentence, capitals))
+        if known is None:
+            known = tuple(map(_Remembered, self._link_sentence(sentence, capitals=capitals)))
+            if len(sentence) <= _LONGEST_REMEMBERED and self._remember > 0:
+                if len(self._memory) >= self._remember:
+                    self._memory.clear()
+                self._memory[sentence, capitals] = known
+        return known
+
+    def _link_sentence(self, sentence: str, *, capitals: bool) -> list[Mention]:
+        """Link one sentence by itself: all that is said of a concept stands in its sentence."""
+        hits: list[list[tuple[int, int, Any]]] = self._dictionary.find(sentence)
+        if not hits[_CONCEPT] and not hits[_SUBJECT]:
+            return []
+        hits[_CONCEPT] = list(self._with_shared_heads(sentence, hits[_CONCEPT], capitals=capitals))
+        if not hits[_CONCEPT] and not hits[_SUBJECT]:
+            return []
+        return sorted(_sentence(sentence, hits, self._asserted), key=_place)
 
     def _with_shared_heads(self, text: str, hits: list[_Hit], *, capitals: bool) -> Iterator[_Hit]:
         """Leave out words that look like abbreviations; add what shares a head ("pleural or pericardial effusion")."""
@@ -165,6 +233,13 @@ class EntityLinker:
             if match and other is not None and other.concept != entry.concept:
                 yield match.start(1), end, other
             yield hit
+
+    def forget(self) -> None:
+        """Forget the remembered sentences."""
+        self._memory.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_memory": {}}  # no report text in a pickle
 
     def link_many(self, texts: Iterable[str]) -> list[list[Mention]]:
         """Link many texts."""
@@ -211,26 +286,12 @@ def _in_capitals(text: str, hit: tuple[int, int, _Entry], *, capitals: bool) -> 
     return surface.rstrip("s").isupper() and not (capitals and surface.lower() in _ALSO_WORDS)
 
 
-def _between(hits: Sequence[tuple[int, int, Any]], at: list[int], group: int, start: int, end: int) -> list[Any]:
-    """The hits of a sentence; `at` remembers how far each group is read."""
-    first = at[group]
-    while first < len(hits) and hits[first][0] < start:
-        first += 1
-    last = first
-    while last < len(hits) and hits[last][1] <= end:
-        last += 1
-    at[group] = last
-    return list(hits[first:last])
-
-
-def _sentence(
-    text: str, span: Span, hits: list[list[tuple[int, int, Any]]], section: str, asserted: dict[str, bool]
-) -> Iterator[Mention]:
-    concepts, words, subjects, predicates = hits
-    if any(w.triggers for _, _, w in words) or (subjects and predicates) or text.find("?", *span) >= 0:
+def _sentence(text: str, hits: list[list[tuple[int, int, Any]]], asserted: dict[str, bool]) -> Iterator[Mention]:
+    concepts, words, subjects, predicates = hits[:_CUE]
+    if any(w.triggers for _, _, w in words) or (subjects and predicates) or "?" in text:
         predicates = _true_predicates(predicates, words, concepts)
         inside = [(s, t) for group in (concepts, subjects, predicates) for s, t, _ in group]
-        clauses = Clauses(text, *span, words, inside, [(s, t) for s, t, _ in predicates] if subjects else ())
+        clauses = Clauses(text, 0, len(text), words, inside, [(s, t) for s, t, _ in predicates] if subjects else ())
         found = _merge(concepts, find_statements(clauses, subjects, predicates), asserted)
         rulings = clauses.rule([f.anchor for f in found if f.asserted])
     else:  # nothing but names
@@ -239,7 +300,7 @@ def _sentence(
         rulings = alternatives(text, items, [PRESENT] * len(items))
     ruled = iter(rulings)
     for f in found:
-        yield _mention(text, f, next(ruled) if f.asserted else None, section)
+        yield _mention(text, f, next(ruled) if f.asserted else None)
 
 
 def _true_predicates(
@@ -281,7 +342,7 @@ def _covers(found: _Found, start: int, end: int, concept: str) -> bool:
     return found.concept == concept and start < whole[1] and whole[0] < end
 
 
-def _mention(text: str, found: _Found, ruling: Ruling | None, section: str) -> Mention:
+def _mention(text: str, found: _Found, ruling: Ruling | None) -> Mention:
     assertion = ruling.assertion if ruling else Assertion.PRESENT
     trigger = ruling.trigger if ruling else None
     doubt = ruling.doubt if ruling else ""
@@ -295,7 +356,7 @@ def _mention(text: str, found: _Found, ruling: Ruling | None, section: str) -> M
     start, end = found.span
     first, last = trigger or (None, None)
     said = text[first:last] if trigger else None
-    return Mention(found.concept, text[start:end], start, end, assertion, said, first, last, section, found.score, doubt)
+    return Mention(found.concept, text[start:end], start, end, assertion, said, first, last, score=found.score, doubt=doubt)
 
 
 def _bare_no(text: str, trigger: Span | None) -> bool:
