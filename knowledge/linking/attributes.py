@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 from kvlp.knowledge.linking.attribute_words import Cue, attribute_words, read_attribute_rules, unsided
@@ -96,8 +97,11 @@ class AttributeReader:
     def __init__(self, graph: KnowledgeGraph) -> None:
         rules = read_attribute_rules()
         self.words = attribute_words(graph, rules)
-        self._severity = {name: n for n, name in enumerate(rules.severities)}
-        self._change = {name: n for n, name in enumerate(rules.changes)}
+        # the value with the greatest number counts
+        self._order = {
+            "severity": {name: n for n, name in enumerate(rules.severities)},
+            "change": {name: -n for n, name in enumerate(rules.changes, -len(rules.changes))},
+        }
         self._renames = rules.renames
         self._unsided = unsided(graph, rules.unsided)
         limited = {t for rule in rules.rules for t in rule.types}
@@ -122,16 +126,16 @@ class AttributeReader:
             cues: what the attribute words found in the sentence, in order.
             words: what the rules of assertion found in it, in order.
         """
-        items = [_Item(m, m.concept not in self._unsided) for m, a in zip(mentions, asserted, strict=True) if a]
-        cues = [hit for hit in cues if not hit[2].capitals or text[hit[0] : hit[1]].isupper()]
-        if not items or not cues:
+        cues = [h for h in cues if h[2].sets != "nothing" and (not h[2].capitals or text[h[0] : h[1]].isupper())]
+        if not cues or True not in asserted:
             return list(mentions)
+        items = [_Item(m, m.concept not in self._unsided) for m, a in zip(mentions, asserted, strict=True) if a]
         parts = _cut(text, items, cues, words)
         for number, part in enumerate(parts):
             for hit in part.cues:
                 if hit[2].sets == "status":
                     self._status(parts, number, hit, items)
-                elif hit[2].sets != "nothing":
+                else:
                     _Spread(text, parts, items, number, hit).give()
         self._rename(text, items)
         done = iter([self._finish(item) for item in items])
@@ -156,19 +160,20 @@ class AttributeReader:
 
     def _rename(self, text: str, items: Sequence[_Item]) -> None:
         """What is another name of the shadow before it lies where that lies."""
-        for one, other in zip(items, items[1:], strict=False):
+        for one, other in pairwise(items):
             if other.sided and not any(hit[2].sets in _PLACING for _, hit in other.said):
                 placing = [hit for _, hit in one.said if hit[2].sets in _PLACING] or one.passed
                 if placing and self._renames.search(text, one.end, max(one.end, other.start)):
                     other.passed += [hit for hit in placing if hit[2].sets in _PLACING]
 
     def _finish(self, item: _Item) -> list[Mention]:
-        said = [hit for _, hit in item.said]
-        sets = {cue.sets for _, _, cue in said}
-        hits = said + [hit for hit in item.passed if hit[2].sets not in sets]
+        hits = [hit for _, hit in item.said]
+        if item.passed:
+            sets = {cue.sets for _, _, cue in hits}
+            hits += [hit for hit in item.passed if hit[2].sets not in sets]
         if item.status is not None:
             hits.append(item.status)
-        halves = _halves(item.said)
+        halves = _halves(item.said) if len(item.said) > 3 else []
         if not halves:
             return [self._attributed(item.mention, hits)]
         apart = [hit for half in halves for hit in half]
@@ -176,22 +181,31 @@ class AttributeReader:
         return [self._attributed(item.mention, shared + half) for half in halves]
 
     def _attributed(self, mention: Mention, hits: list[CueHit]) -> Mention:
-        absent = mention.assertion is Assertion.ABSENT
-        hits = sorted({h for h in hits if not absent or _counts_of_absent(h[2])}, key=_place)
+        if mention.assertion is Assertion.ABSENT:
+            hits = [h for h in hits if _counts_of_absent(h[2])]
         if not hits:
             return mention
-        severities = [c.value for _, _, c in hits if c.sets == "severity"]
-        changes = [c.value for _, _, c in hits if c.sets == "change"]
-        places = dict.fromkeys(p for _, _, c in hits for p in c.places)
-        wider = {w for p in places for w in self._wider.get(p, ())}
+        if len(hits) > 1:
+            hits = sorted(set(hits), key=_place)
+        values: dict[str, str] = {}
+        places: dict[str, None] = {}
+        for _, _, cue in hits:
+            order = self._order.get(cue.sets)
+            if cue.places:
+                places.update(dict.fromkeys(cue.places))
+            elif order is None or order[cue.value] > order.get(values.get(cue.sets, ""), -1):
+                values[cue.sets] = cue.value
+        if len(places) > 1:
+            wider = {w for p in places for w in self._wider.get(p, ())}
+            places = {p: None for p in places if p not in wider}
         return replace(
             mention,
-            side=_side([c for _, _, c in hits]),
-            location=tuple(p for p in places if p not in wider),
-            severity=max(severities, key=self._severity.__getitem__, default=""),
-            change=min(changes, key=self._change.__getitem__, default=""),
-            status=next((c.value for _, _, c in hits if c.sets == "status"), "current"),
-            cues=tuple(("location" if c.sets == "place" else c.sets, start, end) for start, end, c in hits),
+            side=_side(hits),
+            location=tuple(places),
+            severity=values.get("severity", ""),
+            change=values.get("change", ""),
+            status=values.get("status", "current"),
+            cues=tuple([("location" if c.places else c.sets, start, end) for start, end, c in hits]),
         )
 
 
@@ -322,8 +336,8 @@ def _counts_of_absent(cue: Cue) -> bool:
     return cue.sets in ("side", "place", "status") or cue.value == "resolved"
 
 
-def _side(cues: Sequence[Cue]) -> str:
-    sides = {c.side for c in cues if c.side and not c.weak} or {c.side for c in cues if c.side}
+def _side(hits: Sequence[CueHit]) -> str:
+    sides = {c.side for _, _, c in hits if c.side and not c.weak} or {c.side for _, _, c in hits if c.side}
     return next(iter(sides)) if len(sides) == 1 else "bilateral" if sides else ""
 
 
@@ -338,7 +352,7 @@ def _halves(said: Sequence[tuple[int, CueHit]]) -> list[list[CueHit]]:
 
 
 def _side_of(hits: Sequence[CueHit]) -> str:
-    side = _side([c for _, _, c in hits])
+    side = _side(hits)
     return "" if side == "bilateral" else side
 
 
@@ -391,6 +405,8 @@ def _fill(
     text: str,
 ) -> None:
     def part_at(position: int) -> _Part:
+        if len(parts) == 1:
+            return parts[0]
         return next((p for p in reversed(parts) if p.start <= position), parts[0])
 
     for number, item in enumerate(items):

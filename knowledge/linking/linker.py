@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kvlp.errors import DataError
+from kvlp.knowledge.linking.abbreviations import abbreviation_edits, finder
 from kvlp.knowledge.linking.assertion import PRESENT, Clauses, Ruling, Word, alternatives, read_rules
 from kvlp.knowledge.linking.attributes import AttributeReader
 from kvlp.knowledge.linking.dictionary import Dictionary
@@ -143,6 +145,7 @@ class EntityLinker:
         graph: whose surfaces are searched.
         types: only concepts of one of these semantic types; None for all.
         spelling: also find what is misspelt, with a score below 1 (see `fuzzy.py`).
+        abbreviations: who finds those that a text defines: "own" (see `abbreviations.py`), "scispacy" or "none".
         remember: how many sentences are kept with what was found in them, since reports repeat theirs; 0 for none.
 
     Example:
@@ -156,6 +159,7 @@ class EntityLinker:
         *,
         types: Collection[str] | None = None,
         spelling: bool = True,
+        abbreviations: str = "own",
         remember: int = 20_000,
     ) -> None:
         self._remember = remember
@@ -171,6 +175,8 @@ class EntityLinker:
         self._menders: list[Callable[[str], list[Edit]]] = []
         if spelling:
             self._menders.append(Spelling(self._surfaces, [*rules.words, *said.subjects, *said.predicates, *cues]).edits)
+        if abbreviations != "none":
+            self._menders.append(partial(abbreviation_edits, find=finder(abbreviations)))
 
     def __call__(self, text: str) -> list[Mention]:
         """Link one text; mentions in the order of their start.
@@ -219,7 +225,9 @@ class EntityLinker:
         hits[_CONCEPT] = list(self._with_shared_heads(sentence, hits[_CONCEPT], capitals=capitals))
         if not hits[_CONCEPT] and not hits[_SUBJECT]:
             return []
-        return sorted(_sentence(sentence, hits, self._asserted), key=_place)
+        found = sorted(_sentence(sentence, hits, self._asserted), key=_place)
+        asserted = [self._asserted[m.concept] for m in found]
+        return self._attributes(sentence, found, asserted, hits[_CUE], hits[_WORD])
 
     def _with_shared_heads(self, text: str, hits: list[_Hit], *, capitals: bool) -> Iterator[_Hit]:
         """Leave out words that look like abbreviations; add what shares a head ("pleural or pericardial effusion")."""

@@ -73,6 +73,7 @@ class Rewriting:
             if start is not None:
                 start, end = self.span(start, end)
                 changed |= {word: self._raw[start:end], first: start, last: end}
+        changed["cues"] = tuple((name, *self.span(start, end)) for name, start, end in mention.cues)
         return replace(mention, **changed)
 
     def _back(self, index: int, *, last: bool) -> int:

@@ -149,6 +149,7 @@ def test_mentions_go_to_json(linker: EntityLinker) -> None:
     assert row == {
         "concept": "pneumothorax", "surface": "ptx", "start": 3, "end": 6, "assertion": "absent", "trigger": "No",
         "trigger_start": 0, "trigger_end": 2, "section": "other", "score": 1.0, "doubt": "",
+        "side": "", "location": [], "severity": "", "change": "", "status": "current", "cues": [],
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from kvlp.knowledge.linking import EntityLinker
 
 KEYS = {
     *("concept", "name", "surface", "start", "end", "assertion", "trigger", "trigger_start", "trigger_end"),
-    *("section", "score", "doubt", "cui"),
+    *("section", "score", "doubt", "cui", "side", "location", "severity", "change", "status", "cues"),
 }
 
 
