@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
+from kvlp.knowledge.sources.xrefs import read_newer_cuis
 from kvlp.knowledge.surfaces import fold
 
 __all__ = ["Match", "Source", "match_ids", "write_ids"]
@@ -114,7 +115,8 @@ def _match_source(graph: KnowledgeGraph, source: Source, folder: Path) -> Iterat
         term, surface = hit
         umls = [i for i in terms[term].source_ids if i.startswith("UMLS:")] + xrefs.get(term, [])
         for source_id in (*umls, term):
-            yield Match(concept.id, source_id, surface, source.ontology, release, source.licence)
+            stated = read_newer_cuis().get((term, source_id), release)
+            yield Match(concept.id, source_id, surface, source.ontology, stated, source.licence)
 
 
 def _index(terms: KnowledgeGraph) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[str, str]]]:

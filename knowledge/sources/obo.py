@@ -204,8 +204,7 @@ def _plain(text: str) -> str:
 
 
 def _versions(graphs: Sequence[nx.MultiDiGraph]) -> str:
-    stated = (str(g.graph.get("data-version") or g.graph.get("date") or "") for g in graphs)
-    return "; ".join(dict.fromkeys(v for v in stated if v))
+    return "; ".join(dict.fromkeys(str(g.graph["data-version"]) for g in graphs if g.graph.get("data-version")))
 
 
 def _licences(graphs: Sequence[nx.MultiDiGraph]) -> str:

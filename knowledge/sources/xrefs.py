@@ -71,9 +71,11 @@ def read_xrefs(path: Path) -> list[tuple[str, str]]:
 
 
 @cache
-def read_newer_cuis() -> tuple[tuple[str, str], ...]:
+def read_newer_cuis() -> dict[tuple[str, str], str]:
     """UMLS ids that later releases of an ontology give its terms, bundled because public older files lack them.
 
-    Identifiers only; the table names the release that states each.
+    Returns:
+        (term, source id) -> the release that states it. Identifiers only.
     """
-    return tuple(read_xrefs(Path(__file__).with_name("newer_cuis.csv")))
+    rows = read_rows(Path(__file__).with_name("newer_cuis.csv"), _COLUMNS, "the bundled table of UMLS ids")
+    return {(row["term"], row["source_id"]): row["release"] for _, row in rows}
