@@ -236,7 +236,9 @@ def _same_prefix(word: str, other: str) -> bool:
 
 
 def _is_a_name(text: str, match: re.Match[str]) -> bool:
-    """Whether a word in the middle of a sentence has a capital and small letters."""
+    """Whether a word in the middle of a sentence has a capital, or a short one is the only one in capitals."""
+    if match[0].isupper():
+        return len(match[0]) < 7 and not text[max(0, match.start() - 40) : match.end() + 40].isupper()
     before = text[: match.start()].rstrip(" \t")[-1:]
     return match[0][0].isupper() and match[0][1:].islower() and bool(before) and before not in ".:;!?\n\r-*"
 
