@@ -36,10 +36,14 @@ _Said: TypeAlias = tuple[str, str, Span, str]
 DOUBTS = ("unlikely", "possible", "alternative", "borderline", "probable")
 
 _MARKS = re.compile(r"[,;?()]|\s[-\u2013\u2014]{1,2}\s|(?<=[A-Za-z]{3})/(?=[A-Za-z]{3})")
+_PARTS = {"rules", "ends", "separators", "verbs", "existential", "affirming", "sizes", "unasserted_types"}
 _LOOKS = ("forward", "backward", "around", "sentence")
 _ASKS = frozenset(":-\u2013\u2014")
 _MARK_CUTS: dict[str, Separator] = {",": "comma", "(": "comma", ")": "comma", "/": "or"}
 _STRENGTH = {"": 0, "comma": 1, "and": 2, "or": 3, "end": 4}
+_NO_SUBJECT = re.compile(r"[\s,;()]*(?:(?:this|it|these|they|that|those|now|currently|today)\s+)?", re.IGNORECASE)
+_WORDS_BETWEEN = re.compile(r"\s*(?:[^\W\d_]+\s+){0,2}")
+_ENOUGH = re.compile(r"\s+(?:that (?:is|are|would be)\s+)?(?:large|big|sizable) enough\b", re.IGNORECASE)
 _CONTRAST = re.compile(r";|\b(?:but|however|although|though)\b", re.IGNORECASE)
 _OR = re.compile(r"\s+(or)\s+(?:an?\s+|possible\s+|possibly\s+)?", re.IGNORECASE)
 
@@ -52,7 +56,7 @@ class Rule:
     says: str
     looks: str = ""
     through: bool = False
-    first: bool = False
+    last: bool = False
     list: bool = False
     doubt: str = ""
     example: str = ""
@@ -93,11 +97,13 @@ class Rules:
         rules: in file order.
         words: normalised phrase -> what it means.
         unasserted_types: types of concept of which triggers say nothing (anatomy ...).
+        sizes: matches a word of size, whose denial leaves something smaller open.
     """
 
     rules: tuple[Rule, ...]
     words: dict[str, Word]
     unasserted_types: frozenset[str]
+    sizes: re.Pattern[str]
 
 
 #: what holds where no trigger says otherwise
@@ -112,7 +118,7 @@ def read_rules(path: PathLike | None = None) -> Rules:
         KnowledgeError: not UTF-8, no YAML, a missing part, or an unknown value.
     """
     file = Path(path) if path is not None else Path(__file__).with_name("rules.yaml")
-    data = read_yaml(file, {"rules", "ends", "separators", "verbs", "existential", "affirming", "unasserted_types"})
+    data = read_yaml(file, _PARTS)
     words: dict[str, Word] = {}
     rules = []
     for row in data["rules"]:
@@ -127,7 +133,8 @@ def read_rules(path: PathLike | None = None) -> Rules:
     _add(words, data["existential"], {"hides": True, "exists": True})
     _add(words, data["verbs"], {"verb": True})
     _add(words, data["affirming"], {"affirms": True})
-    return Rules(tuple(rules), words, frozenset(data["unasserted_types"]))
+    sizes = re.compile(rf"\b(?:{'|'.join(map(re.escape, data['sizes']))})\b", re.IGNORECASE)
+    return Rules(tuple(rules), words, frozenset(data["unasserted_types"]), sizes)
 
 
 def read_yaml(file: Path, parts: set[str]) -> dict[str, Any]:
@@ -260,6 +267,14 @@ class Clauses:
             reach, number = before.start, number - 1
         return [i for i, (start, end) in enumerate(items) if start >= reach and end <= position]
 
+    def shared_subject(self, subjects: Sequence[Span], position: int) -> list[int]:
+        """Subjects of the part before, where a second predicate follows "and": "the aorta is tortuous and dilated"."""
+        number = self.index_at(position)
+        if number == 0 or self.parts[number].separator != "and" or self.text[self.parts[number].start : position].strip():
+            return []
+        before = self.parts[number - 1]
+        return [i for i, (start, end) in enumerate(subjects) if before.start <= start and end <= before.end]
+
     def rule(self, items: Sequence[Span]) -> list[Ruling]:
         """Rule on every item.
 
@@ -274,20 +289,33 @@ class Clauses:
         for number, hit in enumerate(self._triggers):
             self._apply(number, hit, items, said)
         self._question_marks(items, said)
-        return alternatives(self.text, items, [_decide(s) for s in said])
+        rulings = [self._leave_open(item, _decide(s)) for item, s in zip(items, said, strict=True)]
+        return alternatives(self.text, items, rulings)
+
+    def _leave_open(self, item: Span, ruling: Ruling) -> Ruling:
+        """Denied is only what is large ("no large effusion"): a smaller one may be there."""
+        if ruling.assertion is not Assertion.ABSENT or ruling.trigger is None:
+            return ruling
+        first = self.part_at(item[0]).start
+        if ruling.trigger[1] <= item[0]:
+            first = max(first, ruling.trigger[1])
+        if read_rules().sizes.search(self.text, first, item[0]) or _ENOUGH.match(self.text, item[1], self.end):
+            return Ruling(Assertion.UNCERTAIN, ruling.trigger, "unlikely")
+        return ruling
 
     def _apply(self, number: int, hit: Hit, items: Sequence[Span], said: list[list[_Said]]) -> None:
         start, end, word = hit
         span = (start, end)
         ahead = self._ahead(number, items) if word.forward or word.around else []
         if word.forward is not None and ahead:
-            for k, item in enumerate(ahead):
-                says = "absent" if word.forward.first and k else word.forward.says
-                said[item].append((says, "forward", span, word.forward.doubt))
+            for item in ahead:
+                said[item].append((word.forward.says, "forward", span, word.forward.doubt))
         elif word.backward is not None or (word.forward is not None and self._answers(start)):
             rule = word.backward or word.forward
             assert rule is not None
-            for item in self.behind(items, start) or self._asked(items, start):
+            if rule.last and not self._closes(end):
+                return
+            for item in self.behind(items, start) or self._asked(items, start) or self._resumed(items, start):
                 said[item].append((rule.says, "backward", span, rule.doubt))
         if word.around is not None:
             before = [i for i, (_, e) in enumerate(items) if e <= start and i < (ahead[0] if ahead else len(items))]
@@ -344,7 +372,8 @@ class Clauses:
         """Where the next trigger takes over: the first that has an item between this one and itself."""
         end = self._triggers[number][1]
         for start, _, word in self._triggers[number + 1 :]:
-            takes_over = word.forward is not None and not word.forward.through and word.backward is None
+            rule = word.forward
+            takes_over = rule is not None and not rule.through and (word.backward is None or rule.says == "uncertain")
             if takes_over and any(end <= s < start for s, _ in items):
                 return start
         return self.end
@@ -352,6 +381,18 @@ class Clauses:
     def _answers(self, position: int) -> bool:
         """Whether an answer stands there, behind a colon or dash: "Pneumothorax: no"."""
         return self.text[self.start : position].rstrip()[-1:] in _ASKS
+
+    def _closes(self, position: int) -> bool:
+        """Whether nothing but a mark follows in the part that ends there."""
+        stop = self.part_at(position - 1).end
+        return not any(c.isalnum() for c in self.text[position:stop])
+
+    def _resumed(self, items: Sequence[Span], position: int) -> list[int]:
+        """The last item before a part that goes on without a subject: "the effusion, which was small, has resolved"."""
+        part = self.part_at(position)
+        if part.start == self.start or _NO_SUBJECT.fullmatch(self.text, part.start, position) is None:
+            return []
+        return [i for i, (_, end) in enumerate(items) if end <= part.start][-1:]
 
     def _asked(self, items: Sequence[Span], position: int) -> list[int]:
         """The item that an answer answers: the last one before the colon or dash."""
@@ -362,7 +403,7 @@ class Clauses:
         for start, end in self._marks:
             if self.text[start] != "?":
                 continue
-            after = [i for i, (s, _) in enumerate(items) if s >= end and not self.text[end:s].strip(" ")]
+            after = [i for i, (s, _) in enumerate(items) if s >= end and _WORDS_BETWEEN.fullmatch(self.text, end, s)][:1]
             before = [i for i, (_, e) in enumerate(items) if e <= start and not self.text[e:start].strip(" )")]
             for item in after or before:
                 said[item].append(("uncertain", "around", (start, end), "possible"))

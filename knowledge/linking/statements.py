@@ -96,7 +96,7 @@ def find_statements(clauses: Clauses, subjects: Sequence[Hit], predicates: Seque
         if attributive:
             reached = [i for i, (s, _) in enumerate(spans) if s == end + 1]
         else:
-            reached = clauses.behind(spans, start, commas=True)
+            reached = clauses.behind(spans, start, commas=True) or clauses.shared_subject(spans, start)
         for i in reached:
             for concept in subjects[i][2].keys() & says.keys():
                 found.setdefault((i, concept), Statement(concept, says[concept], spans[i], (start, end)))

@@ -59,9 +59,18 @@ def test_bad_rule_files_get_one_clear_error(tmp_path: Path, content: bytes, mess
         read_rules(file)
 
 
-def test_a_rule_that_says_something_unknown_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("{name: x, says: maybe, looks: forward, phrases: [y]}", "rule 'x' says 'maybe'; expected absent, uncertain"),
+        ("{name: x, says: absent, looks: up, phrases: [y]}", "rule 'x' looks 'up'; expected one of forward, backward"),
+        ("{name: x, says: uncertain, looks: forward, phrases: [y]}", "rule 'x' has the doubt ''; .* need one of unlikely"),
+        ("{name: x, says: absent, doubt: possible, looks: forward, phrases: [y]}", "others have none"),
+    ],
+)
+def test_a_rule_that_says_something_unknown_is_named(tmp_path: Path, rule: str, message: str) -> None:
     file = tmp_path / "rules.yaml"
-    rest = "ends: []\nseparators: {}\nverbs: []\nexistential: []\naffirming: []\nunasserted_types: []\n"
-    file.write_text("rules: [{name: x, says: maybe, looks: forward, phrases: [y]}]\n" + rest, encoding="utf-8")
-    with pytest.raises(KnowledgeError, match="rule 'x' says 'maybe'; expected absent, uncertain or nothing"):
+    rest = "ends: []\nseparators: {}\nverbs: []\nexistential: []\naffirming: []\nsizes: []\nunasserted_types: []\n"
+    file.write_text(f"rules: [{rule}]\n{rest}", encoding="utf-8")
+    with pytest.raises(KnowledgeError, match=message):
         read_rules(file)
