@@ -25,6 +25,7 @@ _SHORT = re.compile(r"[^\W_][\w./&-]{0,9}[^\W_]")
 _WORD = re.compile(r"[^\W_][\w./&'-]*")
 _LAST_WORD = re.compile(r"([^\s(),;:.]+)[ \t]*\Z")
 _OPENS = re.compile(r"[.;:!?]\s|\n\s*\n|[()]")
+_SMALL_WORDS = frozenset(("of", "the", "and", "in", "for", "to", "with", "a", "an", "on", "by", "or"))
 _SCORE = 0.95
 
 
@@ -166,8 +167,13 @@ def _match(short: str, long: str) -> int | None:
             at -= 1
         if at < 0:
             return None
-    form = long[at:].strip()
-    sound = len(form) > len(short) and short.lower() not in form.lower().split()
+    form = long[at:].lower().split()
+    words = sum(w not in _SMALL_WORDS for w in form)
+    sound = (
+        len(" ".join(form)) > len(short)
+        and short.lower() not in form
+        and words <= max(len(short), 3 * (len(short) - 2))
+    )
     return at if sound else None
 
 

@@ -72,6 +72,12 @@ def test_the_short_form_may_come_first() -> None:
     assert (found.short, found.long, found.start, found.end, found.long_start) == ("ETT", "endotracheal tube", 4, 27, 9)
 
 
+def test_two_letters_do_not_stand_for_three_words() -> None:
+    assert find_abbreviations("Erect portable chest X-ray (PA)") == []
+    (found,) = find_abbreviations("Shortness of breath (SOB)")
+    assert found.long == "Shortness of breath"
+
+
 def test_a_long_form_does_not_reach_into_the_sentence_before() -> None:
     assert find_abbreviations("Pleural effusion. Enlarged (PE)") == []
 
