@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvlp.knowledge.linking.assertion import Rule, Rules, read_rules
     from kvlp.knowledge.linking.dictionary import Dictionary
-    from kvlp.knowledge.linking.linker import EntityLinker, Mention
+    from kvlp.knowledge.linking.linker import EntityLinker
+    from kvlp.knowledge.linking.mention import Mention
 
 _WHERE = {
     "Dictionary": "dictionary",
     "EntityLinker": "linker",
-    "Mention": "linker",
+    "Mention": "mention",
     "Rule": "assertion",
     "Rules": "assertion",
     "read_rules": "assertion",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,7 +20,7 @@ from kvlp.typing import Assertion
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
     from kvlp.knowledge.linking.assertion import Word
-    from kvlp.knowledge.linking.linker import Mention
+    from kvlp.knowledge.linking.mention import Mention
 
 __all__ = ["AttributeReader"]
 
@@ -198,8 +198,7 @@ class AttributeReader:
         if len(places) > 1:
             wider = {w for p in places for w in self._wider.get(p, ())}
             places = {p: None for p in places if p not in wider}
-        return replace(
-            mention,
+        return mention._replace(
             side=_side(hits),
             location=tuple(places),
             severity=values.get("severity", ""),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kvlp.errors import DataError
@@ -15,6 +14,8 @@ from kvlp.knowledge.linking.assertion import PRESENT, Clauses, Ruling, Word, alt
 from kvlp.knowledge.linking.attributes import AttributeReader
 from kvlp.knowledge.linking.dictionary import Dictionary
 from kvlp.knowledge.linking.fuzzy import Spelling
+from kvlp.knowledge.linking.language import check_language, known_language
+from kvlp.knowledge.linking.mention import Mention, Remembered
 from kvlp.knowledge.linking.normalise import variants
 from kvlp.knowledge.linking.rewriting import Edit, Rewriting
 from kvlp.knowledge.linking.statements import Statement, find_statements, statement_words
@@ -37,80 +38,6 @@ _SHARES_HEAD = re.compile(r"(?<![^\W\d_])([^\W\d_]+)(?:\s+(?:and|or|and/or)\s+|/
 _OPPOSITE = {Assertion.PRESENT: Assertion.ABSENT, Assertion.ABSENT: Assertion.PRESENT}
 _EXACT, _VARIANT = 1.0, 0.95
 _LONGEST_REMEMBERED = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """A concept in a text.
-
-    Attributes:
-        concept: id in the graph.
-        surface: the words, as they stand in the raw text.
-        start: first character of the surface in the raw text.
-        end: one past its last character.
-        assertion: present, absent or uncertain.
-        trigger: the words that caused an absence or a doubt.
-        trigger_start: their first character, or None.
-        trigger_end: one past their last character, or None.
-        section: indication, comparison, technique, findings, impression or other.
-        score: in (0, 1]: 1 a surface of the graph, less for an inflected one, shared out where it is ambiguous.
-        doubt: how strong the doubt of an uncertain mention is, from nearly absent to nearly present: unlikely, possible,
-            alternative ("atelectasis or scarring"), borderline, probable; "" for others.
-        side: left, right, bilateral, or "" where none is said.
-        location: ids of the places that are said, the nearest ones ("left lower lobe", not also "lung").
-        severity: trace, small, mild, moderate, large, severe, or "".
-        change: against an earlier study: resolved, worse, improved, new, unchanged, or "".
-        status: current; historical, hypothetical ("evaluate for ...") or family, which this image does not show.
-        cues: (attribute, start, end) of the words that the attributes come from, in the raw text.
-    """
-
-    concept: str
-    surface: str
-    start: int
-    end: int
-    assertion: Assertion
-    trigger: str | None = None
-    trigger_start: int | None = None
-    trigger_end: int | None = None
-    section: str = "other"
-    score: float = 1.0
-    doubt: str = ""
-    side: str = ""
-    location: tuple[str, ...] = ()
-    severity: str = ""
-    change: str = ""
-    status: str = "current"
-    cues: tuple[tuple[str, int, int], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
-        return {**asdict(self), "assertion": self.assertion.value}
-
-
-_NAMES = tuple(f.name for f in fields(Mention))
-_VALUES = attrgetter(*_NAMES)
-_PLACES = tuple(n for n, name in enumerate(_NAMES) if name.endswith(("start", "end")))
-_SECTION, _CUES = _NAMES.index("section"), _NAMES.index("cues")
-
-
-class _Remembered:
-    """A mention in a sentence by itself, from which one in a report is made."""
-
-    __slots__ = ("_places", "_values")
-
-    def __init__(self, mention: Mention) -> None:
-        self._values = list(_VALUES(mention))
-        self._places = [n for n in _PLACES if self._values[n] is not None]
-
-    def at(self, start: int, section: str) -> Mention:
-        """The mention where its sentence starts there."""
-        values = self._values.copy()
-        for place in self._places:
-            values[place] += start
-        values[_SECTION] = section
-        if values[_CUES]:
-            values[_CUES] = tuple((name, first + start, last + start) for name, first, last in values[_CUES])
-        return Mention(*values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +73,7 @@ class EntityLinker:
         types: only concepts of one of these semantic types; None for all.
         spelling: also find what is misspelt, with a score below 1 (see `fuzzy.py`).
         abbreviations: who finds those that a text defines: "own" (see `abbreviations.py`), "scispacy" or "none".
+        language: "en" refuses a text that is clearly in another language; None reads every text.
         remember: how many sentences are kept with what was found in them, since reports repeat theirs; 0 for none.
 
     Example:
@@ -160,10 +88,12 @@ class EntityLinker:
         types: Collection[str] | None = None,
         spelling: bool = True,
         abbreviations: str = "own",
+        language: str | None = "en",
         remember: int = 20_000,
     ) -> None:
+        self._language = known_language(language)
         self._remember = remember
-        self._memory: dict[tuple[str, bool], tuple[_Remembered, ...]] = {}
+        self._memory: dict[tuple[str, bool], tuple[Remembered, ...]] = {}
         rules = read_rules()
         self._asserted = {c.id: not _main_type(c.semantic_types) & rules.unasserted_types for c in graph.concepts}
         said = statement_words(graph, types)
@@ -182,10 +112,12 @@ class EntityLinker:
         """Link one text; mentions in the order of their start.
 
         Raises:
-            DataError: not a string.
+            DataError: not a string, or clearly not English (and `language` is not None).
         """
         if not isinstance(text, str):
             raise DataError(f"expected report text as str, got {type(text).__name__}; decode or join it first")
+        if self._language is not None:
+            check_language(text)
         rewritings: list[Rewriting] = []
         for mend in self._menders:
             edits = mend(text)
@@ -206,11 +138,11 @@ class EntityLinker:
                     mentions.append(found.at(start, section.name))
         return mentions
 
-    def _read_sentence(self, sentence: str, *, capitals: bool) -> tuple[_Remembered, ...]:
+    def _read_sentence(self, sentence: str, *, capitals: bool) -> tuple[Remembered, ...]:
         """What a sentence says, wherever it stands: reports repeat theirs, so it is remembered."""
         known = self._memory.get((sentence, capitals))
         if known is None:
-            known = tuple(map(_Remembered, self._link_sentence(sentence, capitals=capitals)))
+            known = tuple(map(Remembered, self._link_sentence(sentence, capitals=capitals)))
             if len(sentence) <= _LONGEST_REMEMBERED and self._remember > 0:
                 if len(self._memory) >= self._remember:
                     self._memory.clear()
@@ -250,8 +182,18 @@ class EntityLinker:
         return {**self.__dict__, "_memory": {}}  # no report text in a pickle
 
     def link_many(self, texts: Iterable[str]) -> list[list[Mention]]:
-        """Link many texts."""
-        return [self(text) for text in texts]
+        """Link many texts.
+
+        Raises:
+            DataError: one that cannot be read; the message counts from 1.
+        """
+        found = []
+        for number, text in enumerate(texts, 1):
+            try:
+                found.append(self(text))
+            except DataError as error:
+                raise DataError(f"text {number}: {error}") from None
+        return found
 
 
 def _place(mention: Mention) -> tuple[int, int]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from dataclasses import fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from kvlp.knowledge.linking.linker import Mention
+    from kvlp.knowledge.linking.mention import Mention
 
 __all__ = ["Edit", "Rewriting"]
 
@@ -74,7 +73,7 @@ class Rewriting:
                 start, end = self.span(start, end)
                 changed |= {word: self._raw[start:end], first: start, last: end}
         changed["cues"] = tuple((name, *self.span(start, end)) for name, start, end in mention.cues)
-        return replace(mention, **changed)
+        return mention._replace(**changed)
 
     def _back(self, index: int, *, last: bool) -> int:
         row = bisect_right(self._starts, index) - 1
@@ -89,6 +88,6 @@ class Rewriting:
 @cache
 def _spans(kind: type[Mention]) -> list[tuple[str, str, str]]:
     """The fields that hold words and their place: (surface, start, end), (trigger, trigger_start, trigger_end) ..."""
-    names = [f.name for f in fields(kind)]
+    names = kind._fields
     others = [n.removesuffix("_start") for n in names if n.endswith("_start")]
     return [("surface", "start", "end"), *((n, f"{n}_start", f"{n}_end") for n in others)]

@@ -1,0 +1,83 @@
+"""What the linker finds: a concept in a text, with its place and what is said of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from kvlp.typing import Assertion
+
+__all__ = ["Cues", "Mention", "Remembered"]
+
+#: (attribute, start, end) of words that attributes come from
+Cues = tuple[tuple[str, int, int], ...]
+
+
+class Mention(NamedTuple):
+    """A concept in a text. (A named tuple, since making hundreds of thousands is what reading reports comes to.)
+
+    Attributes:
+        concept: id in the graph.
+        surface: the words, as they stand in the raw text.
+        start: first character of the surface in the raw text.
+        end: one past its last character.
+        assertion: present, absent or uncertain.
+        trigger: the words that caused an absence or a doubt.
+        trigger_start: their first character, or None.
+        trigger_end: one past their last character, or None.
+        section: indication, comparison, technique, findings, impression or other.
+        score: in (0, 1]: 1 a surface of the graph, less for an inflected one, shared out where it is ambiguous.
+        doubt: how strong the doubt of an uncertain mention is, from nearly absent to nearly present: unlikely, possible,
+            alternative ("atelectasis or scarring"), borderline, probable; "" for others.
+        side: left, right, bilateral, or "" where none is said.
+        location: ids of the places that are said, the nearest ones ("left lower lobe", not also "lung").
+        severity: trace, small, mild, moderate, large, severe, or "".
+        change: against an earlier study: resolved, worse, improved, new, unchanged, or "".
+        status: current; historical, hypothetical ("evaluate for ...") or family, which this image does not show.
+        cues: (attribute, start, end) of the words that the attributes come from, in the raw text.
+    """
+
+    concept: str
+    surface: str
+    start: int
+    end: int
+    assertion: Assertion
+    trigger: str | None = None
+    trigger_start: int | None = None
+    trigger_end: int | None = None
+    section: str = "other"
+    score: float = 1.0
+    doubt: str = ""
+    side: str = ""
+    location: tuple[str, ...] = ()
+    severity: str = ""
+    change: str = ""
+    status: str = "current"
+    cues: Cues = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return {**self._asdict(), "assertion": self.assertion.value}
+
+
+class Remembered:
+    """A mention in a sentence by itself, from which one in a report is made.
+
+    Args:
+        mention: with places in its sentence.
+    """
+
+    __slots__ = ("_after", "_cues", "_mention")
+
+    def __init__(self, mention: Mention) -> None:
+        self._mention = mention
+        self._after = mention[9:-1]  # what stands between section and cues
+        self._cues = mention.cues
+
+    def at(self, start: int, section: str) -> Mention:
+        """The mention where its sentence starts there."""
+        concept, surface, first, last, assertion, trigger, from_, to, *_ = self._mention
+        if from_ is not None and to is not None:
+            from_, to = from_ + start, to + start
+        cues = tuple([(name, a + start, b + start) for name, a, b in self._cues]) if self._cues else ()
+        place = (concept, surface, first + start, last + start, assertion, trigger, from_, to, section)
+        return tuple.__new__(Mention, (*place, *self._after, cues))
