@@ -1,39 +1,42 @@
-"""A graph on disk: Arrow IPC tables and CSR arrays that are mapped into memory, not read.
+"""A graph on disk: Arrow IPC tables and integer arrays that are mapped into memory, not read.
 
-graph.json        name, version, licence, content_hash, counts, format version
-concepts.arrow    id, name, definition, number, types (list), source_ids (list)
-surfaces.arrow    concept (row number, int32), kind ("synonym" or "description"), text
-relations.arrow   head, tail (row numbers, int32), type, source
-out_indptr.npy, out_relations.npy    relations.arrow rows by head (CSR); in_indptr.npy, in_relations.npy by tail
+graph.json        name, version, licence, content_hash, counts, format; size and sha256 of each file; its own sha256
+concepts.arrow    id, name, definition, number, types, source_ids, synonyms, descriptions (the last four are lists)
+relations.arrow   head, tail (rows of concepts.arrow, int32), type, source
+words.arrow       word: all words of the surfaces, sorted
+out_*.npy, in_*.npy                adjacency (CSR): rows of relations.arrow by head, by tail
+id_*.npy, source_*.npy, surface_*.npy    sorted hashes of ids, source ids and folded surfaces, and whose they are
+word_*.npy        which surfaces hold which word (CSR)
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from kvlp.errors import KnowledgeError
-from kvlp.knowledge.graph import Concept, KnowledgeGraph, Relation
+from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.knowledge.table_store import TableStore
+from kvlp.knowledge.tables import ARRAYS, COLUMNS, Tables, tables_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from kvlp.typing import IntArray
 
-__all__ = ["FORMAT", "adjacency", "load_folder", "save_folder"]
+__all__ = ["FORMAT", "adjacency", "altered_files", "load_folder", "save_folder"]
 
 #: version of the folder layout; a reader refuses what it does not know
-FORMAT = 1
-_TABLES = {
-    "concepts.arrow": ("id", "name", "definition", "number", "types", "source_ids"),
-    "surfaces.arrow": ("concept", "kind", "text"),
-    "relations.arrow": ("head", "type", "tail", "source"),
-}
-_ARRAYS = ("out_indptr.npy", "out_relations.npy", "in_indptr.npy", "in_relations.npy")
+FORMAT = 2
+#: folders up to this many bytes are compared with their hashes each time they are opened
+READ_ALL = 64 << 20
+_AGAIN = "build it again with `kvlp kg build`"
 
 
 def save_folder(graph: KnowledgeGraph, folder: Path) -> Path:
@@ -48,14 +51,12 @@ def save_folder(graph: KnowledgeGraph, folder: Path) -> Path:
     require_sound(graph, f"graph '{graph.name}' cannot be saved")
     if folder.exists() and not folder.is_dir():
         raise KnowledgeError(f"{folder}: expected a folder to write the graph to, found a file")
+    store = graph.store
+    tables = store.tables if isinstance(store, TableStore) else tables_of(graph.concepts, graph.relations)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "graph.json").unlink(missing_ok=True)
-    row = {c.id: i for i, c in enumerate(graph.concepts)}
-    _write_table(folder / "concepts.arrow", _concept_columns(graph.concepts))
-    _write_table(folder / "surfaces.arrow", _surface_columns(graph.concepts))
-    _write_table(folder / "relations.arrow", _relation_columns(graph.relations, row))
-    for name, array in zip(_ARRAYS, _csr(graph, row), strict=True):
-        np.save(folder / name, array, allow_pickle=False)
+    files = {path.name: _facts(path) for path in _write(tables, folder)}
+    concepts = tables.batches["concepts"]
     header = {
         "format": FORMAT,
         "name": graph.name,
@@ -63,41 +64,50 @@ def save_folder(graph: KnowledgeGraph, folder: Path) -> Path:
         "licence": graph.licence,
         "content_hash": graph.content_hash,
         "counts": {
-            "concepts": len(graph),
-            "surfaces": sum(len(c.surfaces) for c in graph.concepts),
-            "relations": len(graph.relations),
+            "concepts": len(concepts),
+            "surfaces": len(concepts) + len(concepts.column("synonyms").values),
+            "relations": len(tables.batches["relations"]),
         },
+        "build_report": graph.build_report,
+        "files": files,
     }
-    (folder / "graph.json").write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps({**header, "sha256": _seal(header)}, indent=1, ensure_ascii=False)
+    _replace(folder / "graph.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
     return folder
 
 
-def load_folder(folder: Path, *, check: bool = True) -> KnowledgeGraph:
-    """Open a folder written by `save_folder`.
+def load_folder(folder: Path, *, check: bool | Literal["full"] = True) -> KnowledgeGraph:
+    """Open a folder written by `save_folder`; its tables are mapped, not read.
 
     Args:
         folder: the graph's folder.
-        check: compare the content with its hash and refuse an unsound graph.
+        check: compare graph.json with its hash, and the files with theirs unless they are larger than READ_ALL
+            together ("full": even then). Sizes are always compared.
 
     Raises:
         KnowledgeError: a file is missing, truncated or altered; the message names it.
     """
     header = _header(folder)
     _require_pyarrow()
-    tables = {name: _read_table(folder / name) for name in _TABLES}
-    for name in _ARRAYS:
-        _read_array(folder / name)
-    graph = _assemble(folder, header, tables)
-    if check:
-        from kvlp.knowledge.validate import require_sound
+    sizes = _require_sizes(folder, header)
+    if check and header.get("sha256") != _seal(header):
+        raise KnowledgeError(f"{folder}: the content does not fit its hash in graph.json, which was altered; {_AGAIN}")
+    if check == "full" or (check and sum(sizes) <= READ_ALL):
+        for name in altered_files(folder):
+            raise KnowledgeError(f"{folder / name}: not as it was written: its hash in graph.json is another; {_AGAIN}")
+    batches = {name: _read_table(folder / f"{name}.arrow") for name in COLUMNS}
+    arrays = {name: _read_array(folder / f"{name}.npy") for name in ARRAYS}
+    store = TableStore(Tables(batches, arrays), str(folder))
+    store.folder = folder
+    about = {key: str(header.get(key, "")) for key in ("name", "version", "licence", "content_hash")}
+    return KnowledgeGraph.of_store(store, **about, build_report=header.get("build_report"))
 
-        if graph.content_hash != header.get("content_hash"):
-            raise KnowledgeError(
-                f"{folder}: the content does not fit its hash in graph.json; the folder was altered or cut off,"
-                " build it again with `kvlp kg build`"
-            )
-        require_sound(graph, str(folder))
-    return graph
+
+def altered_files(folder: Path) -> Iterator[str]:
+    """Read all files of a graph folder and name those that are not as they were written."""
+    for name, facts in _header(folder)["files"].items():
+        if _facts(folder / name) != facts:
+            yield name
 
 
 def adjacency(folder: Path, direction: str = "out") -> tuple[IntArray, IntArray]:
@@ -117,79 +127,84 @@ def _require_pyarrow() -> None:
         raise KnowledgeError(f"graph folders need pyarrow: {error}; a folder of CSV files does without") from None
 
 
-def _concept_columns(concepts: Sequence[Concept]) -> dict[str, Any]:
+def _write(tables: Tables, folder: Path) -> Iterator[Path]:
+    for name in COLUMNS:
+        path = folder / f"{name}.arrow"
+        _replace(path, lambda target, name=name: _write_table(target, tables.batches[name]))  # type: ignore[misc]
+        yield path
+    for name in ARRAYS:
+        path = folder / f"{name}.npy"
+        _replace(path, lambda target, name=name: _write_array(target, tables.arrays[name]))  # type: ignore[misc]
+        yield path
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside `path` and put it in place: whoever has the old file mapped keeps it."""
+    beside = path.with_name(f".{path.name}.new")
+    write(beside)
+    os.replace(beside, path)
+
+
+def _write_table(path: Path, batch: pa.RecordBatch) -> None:
     import pyarrow as pa
 
-    texts = pa.list_(pa.string())
-    return {
-        "id": pa.array([c.id for c in concepts], pa.string()),
-        "name": pa.array([c.name for c in concepts], pa.string()),
-        "definition": pa.array([c.definition for c in concepts], pa.string()),
-        "number": pa.array([c.number for c in concepts], pa.string()),
-        "types": pa.array([c.semantic_types for c in concepts], texts),
-        "source_ids": pa.array([c.source_ids for c in concepts], texts),
-    }
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
 
 
-def _surface_columns(concepts: Sequence[Concept]) -> dict[str, Any]:
+def _write_array(path: Path, array: Any) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": digest}
+
+
+def _seal(header: dict[str, Any]) -> str:
+    """The sha256 of all that graph.json says, its own hash left out."""
+    rest = {key: value for key, value in header.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _require_sizes(folder: Path, header: dict[str, Any]) -> list[int]:
+    files = header.get("files")
+    names = [f"{name}.arrow" for name in COLUMNS] + [f"{name}.npy" for name in ARRAYS]
+    if not isinstance(files, dict) or set(files) != set(names):
+        raise KnowledgeError(f"{folder / 'graph.json'}: does not list the files of a graph; {_AGAIN}")
+    sizes = []
+    for name in names:
+        path, facts = folder / name, files[name]
+        if not path.is_file():
+            raise KnowledgeError(f"{path}: missing from the graph folder; {_AGAIN}")
+        size = path.stat().st_size
+        if not isinstance(facts, dict) or facts.get("bytes") != size:
+            expected = facts.get("bytes") if isinstance(facts, dict) else None
+            raise KnowledgeError(f"{path}: expected {expected} bytes, got {size}; is it cut off? {_AGAIN}")
+        sizes.append(size)
+    return sizes
+
+
+def _read_table(path: Path) -> pa.RecordBatch:
     import pyarrow as pa
 
-    rows = [(i, "synonym", s) for i, c in enumerate(concepts) for s in c.synonyms]
-    rows += [(i, "description", d) for i, c in enumerate(concepts) for d in c.descriptions]
-    return {
-        "concept": pa.array([r[0] for r in rows], pa.int32()),
-        "kind": pa.array([r[1] for r in rows], pa.string()),
-        "text": pa.array([r[2] for r in rows], pa.string()),
-    }
-
-
-def _relation_columns(relations: Sequence[Relation], row: dict[str, int]) -> dict[str, Any]:
-    import pyarrow as pa
-
-    return {
-        "head": pa.array([row[r.head] for r in relations], pa.int32()),
-        "type": pa.array([r.type for r in relations], pa.string()),
-        "tail": pa.array([row[r.tail] for r in relations], pa.int32()),
-        "source": pa.array([r.source for r in relations], pa.string()),
-    }
-
-
-def _csr(graph: KnowledgeGraph, row: dict[str, int]) -> list[IntArray]:
-    arrays: list[IntArray] = []
-    for ends in ([row[r.head] for r in graph.relations], [row[r.tail] for r in graph.relations]):
-        counts = np.bincount(np.asarray(ends, dtype=np.int64), minlength=len(graph))
-        arrays.append(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-        arrays.append(np.argsort(np.asarray(ends, dtype=np.int64), kind="stable").astype(np.int32))
-    return arrays
-
-
-def _write_table(path: Path, columns: dict[str, Any]) -> None:
-    import pyarrow as pa
-
-    table = pa.table(columns)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-
-
-def _read_table(path: Path) -> pa.Table:
-    import pyarrow as pa
-
-    if not path.is_file():
-        raise KnowledgeError(f"{path}: missing from the graph folder; build it again with `kvlp kg build`")
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        table.validate(full=True)
+        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+            batch = reader.get_batch(0)
+        batch.validate()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise KnowledgeError(f"{path}: not a whole Arrow file ({type(error).__name__}); is it cut off?") from None
-    missing = [c for c in _TABLES[path.name] if c not in table.column_names]
+    missing = [c for c in COLUMNS[path.stem] if c not in batch.schema.names]
     if missing:
-        raise KnowledgeError(f"{path}: expected the columns {', '.join(_TABLES[path.name])}; no {', '.join(missing)}")
-    return table
+        raise KnowledgeError(f"{path}: expected the columns {', '.join(COLUMNS[path.stem])}; no {', '.join(missing)}")
+    return batch
 
 
 def _read_array(path: Path) -> IntArray:
     if not path.is_file():
-        raise KnowledgeError(f"{path}: missing from the graph folder; build it again with `kvlp kg build`")
+        raise KnowledgeError(f"{path}: missing from the graph folder; {_AGAIN}")
     try:
         array: IntArray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -209,37 +224,3 @@ def _header(folder: Path) -> dict[str, Any]:
         got = header.get("format") if isinstance(header, dict) else None
         raise KnowledgeError(f"{path}: expected format {FORMAT}, got {got!r}; build the graph again with this version")
     return header
-
-
-def _assemble(folder: Path, header: dict[str, Any], tables: dict[str, pa.Table]) -> KnowledgeGraph:
-    columns = tables["concepts.arrow"].to_pydict()
-    count = len(columns["id"])
-    texts: dict[str, list[list[str]]] = {kind: [[] for _ in range(count)] for kind in ("synonym", "description")}
-    for row in tables["surfaces.arrow"].to_pylist():
-        if row["kind"] not in texts or not _within(row["concept"], count):
-            raise KnowledgeError(f"{folder / 'surfaces.arrow'}: a surface belongs to no concept; build the graph again")
-        texts[row["kind"]][row["concept"]].append(row["text"])
-    concepts = [
-        Concept(
-            id=columns["id"][i],
-            name=columns["name"][i],
-            synonyms=tuple(texts["synonym"][i]),
-            definition=columns["definition"][i],
-            descriptions=tuple(texts["description"][i]),
-            semantic_types=tuple(columns["types"][i]),
-            source_ids=tuple(columns["source_ids"][i]),
-            number=columns["number"][i],
-        )
-        for i in range(count)
-    ]
-    relations = []
-    for row in tables["relations.arrow"].to_pylist():
-        if not (_within(row["head"], count) and _within(row["tail"], count)):
-            raise KnowledgeError(f"{folder / 'relations.arrow'}: a relation has a dangling end; build the graph again")
-        relations.append(Relation(columns["id"][row["head"]], row["type"], columns["id"][row["tail"]], row["source"]))
-    about = {key: str(header.get(key, "")) for key in ("name", "version", "licence")}
-    return KnowledgeGraph(concepts, relations, **about)
-
-
-def _within(row: int | None, count: int) -> bool:
-    return row is not None and 0 <= row < count

@@ -7,12 +7,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["contains_phrase", "fold", "near"]
+__all__ = ["FUZZY_LIMIT", "contains_phrase", "fold", "near"]
 
 _JOINERS = re.compile(r"[-‐-―_/\s]+")
 _APOSTROPHES = re.compile(r"['’`]")
 #: difflib compares with every candidate: beyond this many only those that share the first letters are compared
-_FUZZY_LIMIT = 20_000
+FUZZY_LIMIT = 20_000
 
 
 def fold(text: str) -> str:
@@ -32,7 +32,7 @@ def _without_accents(text: str) -> str:
 def near(word: str, candidates: Iterable[str], n: int = 3) -> list[str]:
     """Return at most `n` candidates that look like `word`, best first (already folded strings)."""
     pool = list(dict.fromkeys(candidates))
-    if len(pool) > _FUZZY_LIMIT:
+    if len(pool) > FUZZY_LIMIT:
         pool = [c for c in pool if c[:2] == word[:2]]
     return difflib.get_close_matches(word, pool, n=n, cutoff=0.6)
 

@@ -84,10 +84,10 @@ def test_an_unsound_graph_is_not_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "g").exists()
 
 
-ARROW_FILES = ["concepts.arrow", "surfaces.arrow", "relations.arrow", "out_indptr.npy", "in_relations.npy"]
+FILES = ["concepts.arrow", "words.arrow", "relations.arrow", "out_indptr.npy", "surface_hash.npy", "in_relations.npy"]
 
 
-@pytest.mark.parametrize("name", [*ARROW_FILES, "graph.json"])
+@pytest.mark.parametrize("name", [*FILES, "graph.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "garbage", "directory"])
 def test_damaged_folders_get_one_clear_error(saved: Path, name: str, damage: str) -> None:
     path = saved / name
@@ -104,7 +104,7 @@ def test_damaged_folders_get_one_clear_error(saved: Path, name: str, damage: str
 
 
 def test_every_flipped_byte_is_refused_or_harmless(saved: Path) -> None:
-    path = saved / "surfaces.arrow"
+    path = saved / "concepts.arrow"
     raw = path.read_bytes()
     for at in range(0, len(raw), 7):
         path.write_bytes(raw[:at] + bytes([raw[at] ^ 0x41]) + raw[at + 1 :])
@@ -119,14 +119,19 @@ def test_altered_content_is_noticed(saved: Path) -> None:
         KnowledgeGraph.load(saved)
     assert len(KnowledgeGraph.load(saved, check=False)) == 3
     (saved / "graph.json").write_text(json.dumps({**header, "format": 99}))
-    with pytest.raises(KnowledgeError, match="expected format 1, got 99"):
+    with pytest.raises(KnowledgeError, match="expected format 2, got 99"):
         KnowledgeGraph.load(saved)
 
 
 def test_swapped_tables_are_noticed(saved: Path) -> None:
     shutil.copy(saved / "relations.arrow", saved / "concepts.arrow")
-    with pytest.raises(KnowledgeError, match=r"concepts.arrow: expected the columns"):
+    with pytest.raises(KnowledgeError, match=r"concepts.arrow: expected \d+ bytes, got \d+; is it cut off\?"):
         KnowledgeGraph.load(saved)
+    header = json.loads((saved / "graph.json").read_text())
+    header["files"]["concepts.arrow"] = header["files"]["relations.arrow"]
+    (saved / "graph.json").write_text(json.dumps(header))
+    with pytest.raises(KnowledgeError, match=r"concepts.arrow: expected the columns"):
+        KnowledgeGraph.load(saved, check=False)
 
 
 def test_no_such_graph_suggests_a_bundled_one(tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""Lookup by text at any size: sorted hashes of texts, and the words that stand in them, as arrays on disk.
+
+A hash only proposes: what it finds is compared with the text itself, so that two texts of one hash are told apart.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kvlp.knowledge.surfaces import fold
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from kvlp.typing import IntArray
+
+__all__ = ["HashIndex", "WordIndex", "fold_texts", "hash_texts", "text_buffers", "upper_texts"]
+
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xD6E8FEB86659FD93)
+#: texts hashed at once: what is made on the way stays in the processor's cache
+_CHUNK = 1 << 12
+#: a word's number, an entry and whether the word comes first are sorted as one 64-bit number
+_FIRST_BITS, _ENTRY_BITS = np.uint64(1), np.uint64(32)
+
+
+def text_buffers(texts: pa.Array) -> tuple[IntArray, NDArray[np.uint8]]:
+    """Return the offsets (int64, one more than texts) and the bytes of an Arrow array of strings, without a copy."""
+    import pyarrow as pa
+
+    array = texts if texts.type == pa.large_string() else texts.cast(pa.large_string())
+    _, offsets, data = array.buffers()
+    if not len(array):
+        return np.zeros(1, np.int64), np.zeros(0, np.uint8)
+    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return ends, np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+
+
+def hash_texts(texts: pa.Array) -> NDArray[np.uint64]:
+    """Return a 64-bit hash of each string (uint64): a polynomial over its bytes, mixed."""
+    parts = [_hash_chunk(texts.slice(at, _CHUNK)) for at in range(0, len(texts), _CHUNK)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+def _hash_chunk(texts: pa.Array) -> NDArray[np.uint64]:
+    offsets, data = text_buffers(texts)
+    lengths = np.diff(offsets)
+    values = data[offsets[0] : offsets[-1]].astype(np.uint64) + np.uint64(1)
+    powers = np.cumprod(np.full(int(lengths.max(initial=0)), _BASE))
+    values *= powers[np.arange(len(values)) - np.repeat(offsets[:-1] - offsets[0], lengths)]
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values)])
+    ends = offsets - offsets[0]
+    mixed = (sums[ends[1:]] - sums[ends[:-1]]) ^ lengths.astype(np.uint64)
+    for _ in range(2):
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * _MIX
+    return np.asarray(mixed ^ (mixed >> np.uint64(32)), np.uint64)
+
+
+def fold_texts(texts: pa.Array) -> pa.Array:
+    """Fold each string as `kvlp.knowledge.surfaces.fold` does; ASCII ones all at once."""
+    import pyarrow.compute as pc
+
+    plain = _mapped(texts)
+    uneven = pc.match_substring_regex(plain, "['`]|  |^ | $")
+    if pc.any(uneven).as_py():
+        rest = pc.replace_substring(pc.replace_substring(plain.filter(uneven), "'", ""), "`", "")
+        rest = pc.ascii_trim(pc.replace_substring_regex(rest, " +", " "), " ")
+        plain = pc.replace_with_mask(plain, uneven, rest)
+    return _replaced(texts, plain, fold)
+
+
+def _mapped(texts: pa.Array) -> pa.Array:
+    """Bytes of small letters for large ones, and blanks for what `fold` takes as one."""
+    import pyarrow as pa
+
+    table = np.arange(256, dtype=np.uint8)
+    table[ord("A") : ord("Z") + 1] += 32
+    table[[ord(c) for c in "-_/\t\n\v\f\r\x1c\x1d\x1e\x1f"]] = ord(" ")
+    offsets, data = text_buffers(texts)
+    mapped = table[data[offsets[0] : offsets[-1]]]
+    ends = offsets - offsets[0]
+    return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(mapped))
+
+
+def upper_texts(texts: pa.Array) -> pa.Array:
+    """Upper-case each string as `str.upper` does; ASCII ones all at once."""
+    import pyarrow.compute as pc
+
+    return _replaced(texts, pc.ascii_upper(texts), str.upper)
+
+
+def _replaced(texts: pa.Array, plain: pa.Array, convert: Any) -> pa.Array:
+    """Take `plain`, but where a text is not ASCII what Python makes of it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    other = pc.invert(pc.string_is_ascii(texts))
+    if not pc.any(other).as_py():
+        return plain
+    own = pa.array([convert(text) for text in texts.filter(other).to_pylist()], plain.type)
+    return pc.replace_with_mask(plain, other, own)
+
+
+@dataclass(frozen=True, slots=True)
+class HashIndex:
+    """Numbers of entries, sorted by the hashes of their texts."""
+
+    hashes: NDArray[np.uint64]
+    entries: IntArray
+
+    @classmethod
+    def of(cls, hashes: NDArray[np.uint64], entries: IntArray | None = None) -> HashIndex:
+        """Sort `hashes`; `entries` are their numbers, by default their places. Equal hashes keep their order."""
+        order = np.argsort(hashes, kind="stable")
+        numbers = order if entries is None else entries[order]
+        return cls(hashes[order], numbers.astype(np.int32))
+
+    def candidates(self, text: str) -> list[int]:
+        """Return the entries whose text may be `text`."""
+        import pyarrow as pa
+
+        wanted = hash_texts(pa.array([text], pa.large_string()))[0]
+        first, last = np.searchsorted(self.hashes, wanted, "left"), np.searchsorted(self.hashes, wanted, "right")
+        return [int(entry) for entry in self.entries[first:last]]
+
+
+@dataclass(frozen=True, slots=True)
+class WordIndex:
+    """Which entries hold which words.
+
+    Attributes:
+        words: all words, sorted.
+        indptr: int64, words + 1: the postings of word i are `postings[indptr[i]:indptr[i + 1]]`.
+        postings: uint32, twice the entry's number, and one more where the word is not its first; ascending.
+    """
+
+    words: Sequence[str]
+    indptr: IntArray
+    postings: NDArray[np.uint32]
+
+    @classmethod
+    def build(cls, folded: Iterator[pa.Array]) -> tuple[pa.Array, IntArray, NDArray[np.uint32]]:
+        """Return words, indptr and postings of folded texts, which come in pieces and are numbered from 0."""
+        import pyarrow as pa
+
+        start, coded, entries = 0, [], []
+        for piece in folded:
+            codes, numbers = _words_of(piece, start)
+            coded.append(codes)
+            entries.append(numbers)
+            start += len(piece)
+        if not coded:
+            return pa.array([], pa.large_string()), np.zeros(1, np.int64), np.zeros(0, np.uint32)
+        unified = pa.chunked_array(coded).unify_dictionaries()
+        words, keys = _keys(unified, entries)
+        keys.sort()
+        counts = np.bincount((keys >> _ENTRY_BITS).astype(np.int64), minlength=len(words))
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int64)
+        return words, indptr, keys.astype(np.uint32)
+
+    def beginning(self, word: str) -> NDArray[np.uint32]:
+        """Return the postings of all words that begin with `word`."""
+        first, last = bisect_left(self.words, word), bisect_left(self.words, word + "\U0010ffff")
+        return self.postings[int(self.indptr[first]) : int(self.indptr[last])]
+
+    def holding(self, word: str) -> NDArray[np.uint32]:
+        """Return the numbers of the entries that hold just this word."""
+        at = bisect_left(self.words, word)
+        if at == len(self.words) or self.words[at] != word:
+            return np.zeros(0, np.uint32)
+        return self.postings[int(self.indptr[at]) : int(self.indptr[at + 1])] >> _POST
+
+    def alike(self, word: str) -> list[str]:
+        """Return the words that begin with the same two letters and have a similar length."""
+        first, last = bisect_left(self.words, word[:2]), bisect_left(self.words, word[:2] + "\U0010ffff")
+        least, most = 0.6 * len(word), 1.7 * len(word)
+        return [w for w in self.words[first:last] if least <= len(w) <= most]
+
+
+_POST = np.uint32(1)
+
+
+def _words_of(folded: pa.Array, start: int) -> tuple[pa.Array, NDArray[np.uint32]]:
+    """Return the words of texts, dictionary-encoded, and their postings."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lists = pc.split_pattern(folded.cast(pa.large_string()), " ")
+    bounds = np.asarray(lists.offsets, np.int64)
+    entries = np.repeat(np.arange(start, start + len(folded), dtype=np.uint32), np.diff(bounds))
+    later = np.ones(len(entries), np.uint32)
+    later[bounds[:-1] - bounds[0]] = 0
+    return lists.flatten().dictionary_encode(), (entries << _POST) | later
+
+
+def _keys(coded: pa.ChunkedArray, entries: list[NDArray[np.uint32]]) -> tuple[pa.Array, NDArray[np.uint64]]:
+    """Return the words in order, and (word, posting) pairs as one number each; empties what it was given."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    words = coded.chunk(0).dictionary.cast(pa.large_string())
+    order = pc.sort_indices(words)
+    rank = np.empty(len(words), np.uint64)
+    rank[np.asarray(order)] = np.arange(len(words), dtype=np.uint64)
+    keys = np.empty(sum(map(len, entries)), np.uint64)
+    at = 0
+    for chunk in coded.chunks:
+        numbers = entries.pop(0)
+        keys[at : at + len(numbers)] = (rank[np.asarray(chunk.indices)] << _ENTRY_BITS) | numbers
+        at += len(numbers)
+    return words.take(order), keys

@@ -1,0 +1,265 @@
+"""A graph that stays in its tables: rows become objects when asked for, and every lookup goes through an index.
+
+Entries number the surfaces: the name of row r is entry r, then come all synonyms in order, then the id of each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kvlp.errors import KnowledgeError
+from kvlp.knowledge.graph import Concept, Relation
+from kvlp.knowledge.lookup import HashIndex, WordIndex
+from kvlp.knowledge.surfaces import FUZZY_LIMIT, fold, near
+from kvlp.knowledge.tables import ARRAYS, Coded, LazyRows, Lists, Tables, Texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kvlp.knowledge.store import Side
+    from kvlp.typing import IntArray
+
+__all__ = ["TableStore"]
+
+
+class TableStore:
+    """Answers for a graph from its tables (see kvlp.knowledge.store.Store).
+
+    Attributes:
+        tables: what it reads.
+        folder: where they lie; None for tables in memory.
+        ids: id by row.
+        heads, tails: rows of concepts by row of relations.
+        types, sources: the relations' types and sources.
+        synonyms: synonyms by row.
+
+    Raises:
+        KnowledgeError: the arrays do not fit the tables; names `where` they came from.
+    """
+
+    def __init__(self, tables: Tables, where: str = "graph") -> None:
+        self.tables, self._where = tables, where
+        self.folder: Path | None = None
+        self._arrays = tables.arrays
+        self.ids, self._names = Texts(tables.column("concepts", "id")), Texts(tables.column("concepts", "name"))
+        self._definitions = Texts(tables.column("concepts", "definition"))
+        self._numbers = Coded(tables.column("concepts", "number"))
+        self._lists = [Lists(tables.column("concepts", c)) for c in ("synonyms", "descriptions", "types", "source_ids")]
+        self.synonyms = self._lists[0]
+        self.types, self.sources = (
+            Coded(tables.column("relations", "type")),
+            Coded(tables.column("relations", "source")),
+        )
+        self.heads: IntArray = np.asarray(tables.column("relations", "head"))
+        self.tails: IntArray = np.asarray(tables.column("relations", "tail"))
+        self._require_fitting()
+        self._by_id = HashIndex(self._arrays["id_hash"], self._arrays["id_row"])
+        self._by_source_id = HashIndex(self._arrays["source_hash"], self._arrays["source_row"])
+        self._by_surface = HashIndex(self._arrays["surface_hash"], self._arrays["surface_entry"])
+        words = Texts(tables.column("words", "word"))
+        self._words = WordIndex(words, self._arrays["word_indptr"], self._arrays["word_postings"])
+        self.concepts: Sequence[Concept] = LazyRows(len(self.ids), self.concept)
+        self.relations: Sequence[Relation] = LazyRows(len(self.heads), self.relation)
+
+    def _require_fitting(self) -> None:
+        concepts, relations, entries = len(self.ids), len(self.heads), self.entries
+        words, postings = len(self.tables.batches["words"]), len(self._arrays["word_postings"])
+        lengths = {"out_indptr": concepts + 1, "in_indptr": concepts + 1, "out_relations": relations}
+        lengths |= {"in_relations": relations, "id_hash": concepts, "id_row": concepts, "word_indptr": words + 1}
+        lengths |= {"source_hash": len(self._lists[3].texts), "source_row": len(self._lists[3].texts)}
+        lengths |= {f"surface_{what}": entries for what in ("hash", "entry", "length")} | {"word_postings": postings}
+        for name, dtype in ARRAYS.items():
+            array = self._arrays[name]
+            if array.shape != (lengths[name],) or array.dtype != dtype:
+                raise KnowledgeError(
+                    f"{self._where}: {name} does not fit the tables (expected {lengths[name]} of {dtype}, got"
+                    f" {array.size} of {array.dtype}); build the graph again"
+                )
+        for name, last in (("out_indptr", relations), ("in_indptr", relations), ("word_indptr", postings)):
+            if self._arrays[name][-1] != last:
+                raise KnowledgeError(f"{self._where}: {name} does not fit the tables; build the graph again")
+
+    # ---- rows ----------------------------------------------------------------------------------------------------
+
+    @property
+    def entries(self) -> int:
+        """How many surfaces there are, ids among them."""
+        return 2 * len(self.ids) + len(self.synonyms.texts)
+
+    def concept(self, row: int) -> Concept:
+        """Make the concept of a row."""
+        synonyms, descriptions, types, source_ids = (lists[row] for lists in self._lists)
+        return Concept(
+            id=self.ids[row],
+            name=self._names[row],
+            synonyms=synonyms,
+            definition=self._definitions[row],
+            descriptions=descriptions,
+            semantic_types=types,
+            source_ids=source_ids,
+            number=self._numbers[row],
+        )
+
+    def relation(self, at: int) -> Relation:
+        """Make the relation of a row of relations.arrow."""
+        try:
+            head, tail = self.ids[self.heads[at]], self.ids[self.tails[at]]
+        except IndexError:
+            raise KnowledgeError(
+                f"{self._where}: relation {at} has a dangling end; `kvlp kg validate` names the damaged file"
+            ) from None
+        return Relation(head, self.types[at], tail, self.sources[at])
+
+    def entry(self, number: int) -> tuple[int, str]:
+        """Return the row and the text of a surface."""
+        first, last = len(self.ids), len(self.ids) + len(self.synonyms.texts)
+        if number < first:
+            return number, self._names[number]
+        if number < last:
+            return int(self.synonyms.owner(np.asarray(number - first))), self.synonyms.texts[number - first]
+        return number - last, self.ids[number - last]
+
+    def owners(self, numbers: IntArray) -> IntArray:
+        """Return the rows of surfaces."""
+        first, last = len(self.ids), len(self.ids) + len(self.synonyms.texts)
+        rows = np.where(numbers < first, numbers, numbers - last)
+        middle = (numbers >= first) & (numbers < last)
+        rows[middle] = self.synonyms.owner(numbers[middle] - first)
+        return rows
+
+    # ---- lookup --------------------------------------------------------------------------------------------------
+
+    def row(self, concept_id: str) -> int | None:
+        """The row of an id."""
+        return next((row for row in self._by_id.candidates(concept_id) if self.ids[row] == concept_id), None)
+
+    def row_of_source_id(self, source_id: str) -> int | None:
+        """The first row with this source id."""
+        texts = (source_id, f"UMLS:{source_id}")
+        found = [row for text in texts for row in self._by_source_id.candidates(text) if self._has_id(row, text)]
+        return min(found, default=None)
+
+    def _has_id(self, row: int, text: str) -> bool:
+        return any(s.upper() == text for s in self._lists[3][row])
+
+    def row_of_surface(self, folded: str) -> int | None:
+        """The first row whose name folds to this, else whose synonym or id does."""
+        places = []
+        for number in self._by_surface.candidates(folded):
+            row, text = self.entry(number)
+            if fold(text) == folded:
+                places.append((number >= len(self.ids), row))
+        return min(places)[1] if places else None
+
+    def search(self, wanted: str, k: int) -> list[int]:
+        """Find surfaces through their words; only those that may begin with all of `wanted` are read."""
+        numbers, scores, leading = self._scored(wanted)
+        rows = self.owners(numbers)
+        best: dict[int, None] = {}
+        order = np.lexsort((rows, -scores))
+        for at in order[leading[order]]:
+            if len(best) == k:
+                return list(best)
+            if fold(self.entry(int(numbers[at]))[1]).startswith(wanted):
+                best[int(rows[at])] = None
+            else:
+                leading[at] = False
+                scores[at] -= 1.0
+        rest = np.flatnonzero(~leading)
+        for at in rest[np.lexsort((rows[rest], -scores[rest]))]:
+            if len(best) == k:
+                break
+            best[int(rows[at])] = None
+        return list(best)
+
+    def _scored(self, wanted: str) -> tuple[IntArray, IntArray, IntArray]:
+        """Return surfaces with at least half of the words, their scores (see `fit`), and which may begin with all.
+
+        Those of the last are scored as if they did.
+        """
+        words = wanted.split()
+        found = [np.unique(self._words.beginning(word) >> np.uint32(1)) for word in words]
+        numbers, counts = np.unique(np.concatenate(found), return_counts=True)
+        kept = 2 * counts >= len(words)
+        numbers, counts = numbers[kept].astype(np.int64), counts[kept]
+        lengths = np.maximum(self._arrays["surface_length"][numbers], len(wanted))
+        scores = np.where(counts == len(words), 1.0 + len(wanted) / lengths, counts / len(words))
+        postings = self._words.beginning(words[0])
+        first = np.unique(postings[(postings & np.uint32(1)) == 0] >> np.uint32(1))
+        leading = (counts == len(words)) & np.isin(numbers, first)
+        return numbers, scores + leading, leading
+
+    def similar(self, wanted: str, n: int) -> list[int]:
+        """Compare letters: with all surfaces, or with those that share words that look like the wanted ones."""
+        numbers: Iterable[int] = range(self.entries) if self.entries <= FUZZY_LIMIT else self._with_like_words(wanted)
+        close = near(wanted, (fold(self.entry(number)[1]) for number in numbers), n=n)
+        rows = (self.row_of_surface(surface) for surface in close)
+        return [row for row in rows if row is not None]
+
+    def _with_like_words(self, wanted: str) -> list[int]:
+        found = [np.zeros(0, np.uint32)]
+        for word in wanted.split():
+            found += [self._words.holding(w) for w in near(word, self._words.alike(word), n=4)]
+        numbers, counts = np.unique(np.concatenate(found), return_counts=True)
+        far = np.abs(self._arrays["surface_length"][numbers] - len(wanted))
+        return [int(number) for number in numbers[np.lexsort((far, -counts))][: FUZZY_LIMIT // 4]]
+
+    def rows_of_shared_hashes(self) -> list[int]:
+        """Rows of concepts that may share a name or synonym with another, ascending."""
+        hashes, numbers = self._by_surface.hashes, np.asarray(self._by_surface.entries)
+        twin = np.flatnonzero(hashes[1:] == hashes[:-1])
+        numbers = np.unique(np.concatenate([numbers[twin], numbers[twin + 1]]))
+        numbers = numbers[numbers < len(self.ids) + len(self.synonyms.texts)]
+        return [int(row) for row in np.unique(self.owners(numbers.astype(np.int64)))]
+
+    # ---- relations -----------------------------------------------------------------------------------------------
+
+    def relations_at(self, row: int, side: Side, type: str | None) -> list[Relation]:
+        """Relations at a concept."""
+        found = self._at(np.asarray([row]), side)
+        if type is not None:
+            found = found[self.types.codes[found] == self.types.code(type)]
+        return [self.relation(int(at)) for at in found]
+
+    def closure(self, row: int, side: Side) -> set[str]:
+        """Go up or down by is_a, a step for all at once."""
+        is_a, ends = self.types.code("is_a"), self.tails if side == "out" else self.heads
+        seen = np.zeros(len(self.ids), bool)
+        edge = np.asarray([row])
+        while edge.size:
+            seen[edge] = True
+            found = self._at(edge, side)
+            edge = np.unique(ends[found[self.types.codes[found] == is_a]])
+            edge = edge[~seen[edge]]
+        seen[row] = False
+        return {self.ids[int(i)] for i in np.flatnonzero(seen)}
+
+    def linked(self, rows: set[int]) -> set[int]:
+        """Rows one relation away."""
+        start = np.fromiter(rows, np.int64, len(rows))
+        ends = [self.tails[self._at(start, "out")], self.heads[self._at(start, "in")]]
+        return set(np.unique(np.concatenate(ends)).tolist())
+
+    def numbers_at(self, row: int) -> tuple[list[int], list[int], list[int]]:
+        """Return type codes, tails' rows and source codes of the relations that a concept heads."""
+        found = self._at(np.asarray([row]), "out")
+        return self.types.codes[found].tolist(), self.tails[found].tolist(), self.sources.codes[found].tolist()
+
+    def _at(self, rows: IntArray, side: Side) -> IntArray:
+        """Rows of relations.arrow at these concepts, concept by concept."""
+        indptr, relations = self._arrays[f"{side}_indptr"], self._arrays[f"{side}_relations"]
+        if len(rows) == 1:
+            return np.asarray(relations[int(indptr[rows[0]]) : int(indptr[rows[0] + 1])])
+        starts = indptr[rows]
+        lengths = indptr[rows + 1] - starts
+        before = np.cumsum(lengths) - lengths
+        return np.asarray(relations[np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))])
+
+    def content_hash(self) -> str:
+        """sha256 of the content."""
+        from kvlp.knowledge.content import hash_of_tables
+
+        return hash_of_tables(self)

@@ -1,0 +1,247 @@
+"""A graph as Arrow tables and integer arrays: what stands in them, how they are made, how single values are read.
+
+Nothing here makes a Python object for each row, so that a graph may have many millions of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import numpy as np
+
+from kvlp.errors import KnowledgeError
+from kvlp.knowledge.lookup import HashIndex, WordIndex, fold_texts, hash_texts, text_buffers, upper_texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kvlp.knowledge.graph import Concept, Relation
+    from kvlp.typing import IntArray
+
+__all__ = ["ARRAYS", "COLUMNS", "Coded", "LazyRows", "Lists", "Tables", "Texts", "tables_of", "with_indexes"]
+
+T = TypeVar("T")
+
+#: table -> its columns
+COLUMNS = {
+    "concepts": ("id", "name", "definition", "number", "types", "source_ids", "synonyms", "descriptions"),
+    "relations": ("head", "type", "tail", "source"),
+    "words": ("word",),
+}
+#: array -> its dtype
+ARRAYS = {
+    "out_indptr": "int64",
+    "out_relations": "int32",
+    "in_indptr": "int64",
+    "in_relations": "int32",
+    "id_hash": "uint64",
+    "id_row": "int32",
+    "source_hash": "uint64",
+    "source_row": "int32",
+    "surface_hash": "uint64",
+    "surface_entry": "int32",
+    "surface_length": "int32",
+    "word_indptr": "int64",
+    "word_postings": "uint32",
+}
+#: surfaces folded at once
+_PIECE = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables of a graph: one record batch each (see COLUMNS), and its arrays (see ARRAYS)."""
+
+    batches: Mapping[str, pa.RecordBatch]
+    arrays: Mapping[str, Any]
+
+    def column(self, table: str, name: str) -> pa.Array:
+        """One column."""
+        return self.batches[table].column(name)
+
+
+class Texts(Sequence[str]):
+    """Strings of an Arrow array, made when asked for."""
+
+    def __init__(self, array: pa.Array) -> None:
+        offsets, data = text_buffers(array)
+        self._offsets, self._data = memoryview(np.ascontiguousarray(offsets)), memoryview(data)
+        self._length = len(array)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(self._length))]
+        if at < 0 or at >= self._length:
+            raise IndexError(at)
+        try:
+            return str(self._data[self._offsets[at] : self._offsets[at + 1]], "utf-8")
+        except UnicodeDecodeError:
+            raise KnowledgeError("a graph table holds a damaged text; `kvlp kg validate` names the file") from None
+
+
+class Lists:
+    """Lists of strings of an Arrow array, made when asked for."""
+
+    def __init__(self, array: pa.Array) -> None:
+        self.offsets: IntArray = np.asarray(array.offsets) if len(array) else np.zeros(1, np.int64)
+        self.texts = Texts(array.values)
+        self._bounds = memoryview(np.ascontiguousarray(self.offsets))
+
+    def __getitem__(self, row: int) -> tuple[str, ...]:
+        return tuple(self.texts[self._bounds[row] : self._bounds[row + 1]])
+
+    def owner(self, at: IntArray) -> IntArray:
+        """The rows to whose lists the texts number `at` belong."""
+        return np.asarray(np.searchsorted(self.offsets, at, "right") - 1)
+
+
+class Coded:
+    """A column of few different strings: `codes` (a number for each row) and `dictionary`."""
+
+    def __init__(self, array: pa.Array) -> None:
+        self.codes: IntArray = np.asarray(array.indices) if len(array) else np.zeros(0, np.int32)
+        self.dictionary: list[str] = array.dictionary.to_pylist()
+
+    def __getitem__(self, row: int) -> str:
+        return self.dictionary[self.codes[row]]
+
+    def code(self, text: str) -> int:
+        """The number of a string; -1 where no row has it."""
+        return self.dictionary.index(text) if text in self.dictionary else -1
+
+
+class LazyRows(Sequence[T], Generic[T]):
+    """A sequence whose members are made when asked for; equal to any sequence with equal members."""
+
+    def __init__(self, length: int, make: Callable[[int], T]) -> None:
+        self._length, self._make = length, make
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, at: int | slice) -> T | tuple[T, ...]:
+        if isinstance(at, slice):
+            return tuple(self._make(i) for i in range(*at.indices(self._length)))
+        row = at + self._length if at < 0 else at
+        if not 0 <= row < self._length:
+            raise IndexError(f"row {at} of {self._length}")
+        return self._make(row)
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._make, range(self._length))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(other) != self._length:
+            return NotImplemented if not isinstance(other, Sequence) else False
+        return all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{self._length} rows>"
+
+
+def tables_of(concepts: Sequence[Concept], relations: Sequence[Relation]) -> Tables:
+    """Return the tables of a graph whose relations have two concepts each.
+
+    Raises:
+        KnowledgeError: a text cannot be written as UTF-8.
+    """
+    import pyarrow as pa
+
+    row = {c.id: i for i, c in enumerate(concepts)}
+    text, texts = pa.large_string(), pa.large_list(pa.large_string())
+    coded = pa.dictionary(pa.int32(), pa.large_string())
+    try:
+        about = {
+            "id": pa.array([c.id for c in concepts], text),
+            "name": pa.array([c.name for c in concepts], text),
+            "definition": pa.array([c.definition for c in concepts], text),
+            "number": pa.array([c.number for c in concepts], text).cast(coded),
+            "types": pa.array([c.semantic_types for c in concepts], texts),
+            "source_ids": pa.array([c.source_ids for c in concepts], texts),
+            "synonyms": pa.array([c.synonyms for c in concepts], texts),
+            "descriptions": pa.array([c.descriptions for c in concepts], texts),
+        }
+        links = {
+            "head": pa.array([row[r.head] for r in relations], pa.int32()),
+            "type": pa.array([r.type for r in relations], text).cast(coded),
+            "tail": pa.array([row[r.tail] for r in relations], pa.int32()),
+            "source": pa.array([r.source for r in relations], text).cast(coded),
+        }
+    except UnicodeEncodeError:
+        raise KnowledgeError("a text of the graph cannot be written as UTF-8 (a lone surrogate)") from None
+    return with_indexes(pa.record_batch(about), pa.record_batch(links))
+
+
+def with_indexes(
+    concepts: pa.RecordBatch, relations: pa.RecordBatch, say: Callable[[str], None] = lambda line: None
+) -> Tables:
+    """Add to the tables of concepts and relations what finds their rows: adjacency, hashes, words."""
+    import pyarrow as pa
+
+    arrays: dict[str, Any] = {}
+    for side, end in (("out", "head"), ("in", "tail")):
+        arrays[f"{side}_indptr"], arrays[f"{side}_relations"] = _csr(relations.column(end), len(concepts))
+    say("adjacency")
+    ids = HashIndex.of(hash_texts(concepts.column("id")))
+    arrays |= {"id_hash": ids.hashes, "id_row": ids.entries}
+    sources = _source_index(concepts.column("source_ids"))
+    arrays |= {"source_hash": sources.hashes, "source_row": sources.entries}
+    say("ids")
+    surfaces, lengths, words = _surface_indexes(concepts, say)
+    arrays |= {"surface_hash": surfaces.hashes, "surface_entry": surfaces.entries, "surface_length": lengths}
+    arrays |= {"word_indptr": words[1], "word_postings": words[2]}
+    batches = {"concepts": concepts, "relations": relations, "words": pa.record_batch({"word": words[0]})}
+    return Tables(batches, arrays)
+
+
+def _csr(ends: pa.Array, count: int) -> tuple[IntArray, IntArray]:
+    """Rows of relations by one of their ends, in their order."""
+    rows = np.asarray(ends, np.int64)
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(rows, minlength=count))])
+    if (np.diff(rows) >= 0).all():
+        return indptr, np.arange(len(rows), dtype=np.int32)
+    keys = (rows << 32) | np.arange(len(rows))
+    keys.sort()
+    return indptr, (keys & 0xFFFFFFFF).astype(np.int32)
+
+
+def _source_index(source_ids: pa.Array) -> HashIndex:
+    texts = source_ids.values
+    owners = np.repeat(np.arange(len(source_ids)), np.diff(np.asarray(source_ids.offsets)))
+    return HashIndex.of(hash_texts(upper_texts(texts)), owners) if len(texts) else HashIndex.of(np.zeros(0, np.uint64))
+
+
+def _surface_indexes(
+    concepts: pa.RecordBatch, say: Callable[[str], None]
+) -> tuple[HashIndex, IntArray, tuple[pa.Array, IntArray, Any]]:
+    """Index every surface: names first, then synonyms, then ids (see TableStore.entry for their numbers)."""
+    import pyarrow.compute as pc
+
+    hashes, lengths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int32)]
+
+    def folded() -> Iterator[pa.Array]:
+        for texts in (concepts.column("name"), concepts.column("synonyms").values, concepts.column("id")):
+            for at in range(0, len(texts), _PIECE):
+                piece = fold_texts(texts.slice(at, _PIECE))
+                hashes.append(hash_texts(piece))
+                lengths.append(np.asarray(pc.utf8_length(piece)).astype(np.int32))
+                yield piece
+
+    words = WordIndex.build(folded())
+    say("words")
+    return HashIndex.of(np.concatenate(hashes)), np.concatenate(lengths), words
