@@ -1,4 +1,4 @@
-"""Vectors of a graph's concepts, by several methods, and how well they tell its links. Names are imported on first use."""
+"""Vectors of a graph's concepts, and how well they tell its links. Names are imported on first use."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ __all__ = ["Step", "embed", "fit", "own_randomness", "with_mean_shift"]
 #: called after each epoch with (done, total, loss)
 Step = Callable[[int, int, float], None]
 
+
 def embed(
     graph: KnowledgeGraph,
     method: str = "transe",
@@ -92,7 +93,8 @@ def fit(
 ) -> VectorScorer:
     """Fit a method to the statements `train` (None: all of the graph's) and hand over what can score with it.
 
-    "text" and "random" learn nothing from statements: where `train` is given, a relation is the mean of tail minus head.
+    "text" and "random" learn nothing from statements; where `train` is given, a relation is its mean of tail minus
+    head.
     """
     report = step or (lambda *_: None)
     if method in ("text", "random"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -70,15 +71,18 @@ def _train(parts: Mapping[str, Any], model: Any, factory: Any, settings: Mapping
         def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:
             step(epoch, settings["epochs"], float(epoch_loss))
 
-    loop.train(
-        triples_factory=factory,
-        num_epochs=settings["epochs"],
-        batch_size=min(settings["batch_size"], factory.num_triples),
-        use_tqdm=False,
-        use_tqdm_batch=False,
-        num_workers=0,
-        callbacks=_Told(),
-    )
+    batch = min(settings["batch_size"], factory.num_triples)
+    with _little_to_collect():
+        loop.train(
+            triples_factory=factory,
+            num_epochs=settings["epochs"],
+            batch_size=batch,
+            sub_batch_size=batch,
+            use_tqdm=False,
+            use_tqdm_batch=False,
+            num_workers=0,
+            callbacks=_Told(),
+        )
 
 
 def _import_pykeen() -> dict[str, Any]:
@@ -89,9 +93,9 @@ def _import_pykeen() -> dict[str, Any]:
         from pykeen.training import SLCWATrainingLoop
         from pykeen.training.callbacks import TrainingCallback
         from pykeen.triples import CoreTriplesFactory
-    except ImportError as error:
-        raise MissingExtraError("pykeen", "vectors") from error
-    except Exception as error:  # noqa: BLE001 - its registries refuse optimisers of the same name with an error of their own
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "pykeen", "vectors") from error
+    except Exception as error:  # its registry of optimisers refuses names that come twice with an error of its own
         raise KnowledgeError(
             f"PyKEEN does not import here ({type(error).__name__}); it cannot after bitsandbytes was imported: "
             "make the vectors first, or in a process of their own (`kvlp kg embed`)"
@@ -127,6 +131,17 @@ def _back(relations: FloatArray, move: str) -> FloatArray:
         return -relations
     half = relations.shape[1] // 2
     return np.concatenate([relations[:, :half], -relations[:, half:]], axis=1)
+
+
+@contextmanager
+def _little_to_collect() -> Iterator[None]:
+    """PyKEEN collects garbage after each epoch, half a second over all that is loaded: set that aside meanwhile."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

@@ -36,8 +36,8 @@ class VectorScorer:
     Attributes:
         entities: (E, D) float32.
         relations: (2, R, D) float32: what moves a head towards its tails, and a tail towards its heads.
-        move: "add" (TransE), "multiply" (DistMult), or "turn": complex multiplication of rows that hold real parts, then
-            imaginary ones (RotatE, ComplEx).
+        move: "add" (TransE), "multiply" (DistMult), or "turn" (RotatE, ComplEx): complex multiplication of rows that
+            hold real parts, then imaginary ones.
         compare: "l1" or "l2" (minus the distance) or "dot".
     """
 
@@ -79,9 +79,9 @@ class FrequencyScorer:
 def filtered_ranks(scorer: Scorer, test: IntArray, known: IntArray, *, entities: int, at_once: int = 0) -> FloatArray:
     """Rank the true tail and the true head of each test statement among all concepts.
 
-    Other concepts that are known to complete the statement do not count (filtered; Bordes et al. 2013). Of concepts with
-    the same score as the true one half count as better (realistic rank; Berrendorf et al. 2020): a scorer that says the
-    same of all gets the middle, not the top.
+    Other concepts that are known to complete the statement do not count (filtered; Bordes et al. 2013). Of concepts
+    with the same score as the true one half count as better (realistic rank; Berrendorf et al. 2020): a scorer that
+    says the same of all gets the middle, not the top.
 
     Args:
         scorer: what is judged.
@@ -104,7 +104,9 @@ def filtered_ranks(scorer: Scorer, test: IntArray, known: IntArray, *, entities:
         for start in range(0, len(test), chunk):
             part = test[start : start + chunk]
             scores = scorer.scores(part[:, given], part[:, 1], side)  # type: ignore[arg-type]
-            ranks[start : start + chunk, column] = _ranks(scores, part[:, target], [answers[_key(s, given)] for s in part])
+            ranks[start : start + chunk, column] = _ranks(
+                scores, part[:, target], [answers[_key(s, given)] for s in part]
+            )
     return ranks
 
 

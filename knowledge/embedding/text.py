@@ -91,7 +91,8 @@ def folder_encoder(folder: PathLike, *, batch_size: int = 64) -> Encoder:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         model = AutoModel.from_pretrained(path, local_files_only=True).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ConfigError(f"text encoder: {path} does not load as a transformers encoder ({type(error).__name__})") from None
+        kind = type(error).__name__
+        raise ConfigError(f"text encoder: {path} does not load as a transformers encoder ({kind})") from None
 
     longest = min(256, tokenizer.model_max_length)
 

@@ -134,7 +134,7 @@ class ConceptVectors:
             "sha256": hashlib.sha256(data).hexdigest(),
             "ids": list(self.ids),
         }
-        # the old JSON would not fit the new array: it goes first, so that a crash leaves no vectors rather than wrong ones
+        # the old JSON would not fit the new array: it goes first, so that a crash leaves none rather than wrong ones
         (target / _ABOUT).unlink(missing_ok=True)
         _write(target / _ARRAY, data)
         _write(target / _ABOUT, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())

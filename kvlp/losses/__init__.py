@@ -8,14 +8,20 @@ from torch import nn
 
 from kvlp.errors import ConfigError
 from kvlp.losses.clip import ClipLoss
+from kvlp.losses.concept_align import ConceptAlignLoss
 from kvlp.losses.entity import EntityLoss
 from kvlp.losses.knowledge_align import KnowledgeAlignLoss
 from kvlp.losses.output import LossOutput
 
-__all__ = ["LOSSES", "ClipLoss", "EntityLoss", "KnowledgeAlignLoss", "LossOutput", "get_loss"]
+__all__ = ["LOSSES", "ClipLoss", "ConceptAlignLoss", "EntityLoss", "KnowledgeAlignLoss", "LossOutput", "get_loss"]
 
 #: name in a recipe -> class
-LOSSES: dict[str, type[nn.Module]] = {"clip": ClipLoss, "entity": EntityLoss, "knowledge": KnowledgeAlignLoss}
+LOSSES: dict[str, type[nn.Module]] = {
+    "clip": ClipLoss,
+    "concept_align": ConceptAlignLoss,
+    "entity": EntityLoss,
+    "knowledge": KnowledgeAlignLoss,
+}
 
 
 def get_loss(name: str) -> type[nn.Module]:

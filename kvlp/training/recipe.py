@@ -12,9 +12,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kvlp.errors import ConfigError
+from kvlp.knowledge.embedding.settings import resolve
 
 __all__ = [
     "ClipPart",
+    "ConceptAlignPart",
+    "ConceptVectorsPart",
     "EntityPart",
     "EvaluationPart",
     "KnowledgePart",
@@ -113,12 +116,54 @@ class KnowledgePart(_Strict):
     negated: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
+class ConceptAlignPart(_Strict):
+    """Weight and settings of the alignment with concept vectors, which `concept_vectors` in the recipe names.
+
+    `unmentioned`: what a concept is of which the report does not speak: `ignore`d, or `absent` as in ARL. `texts`: the
+    report's embedding is aligned too, not the image's alone; a text that is a random subset of the report's sentences
+    (`data.max_sentences`) is then asked for what the whole report says.
+    """
+
+    weight: Weight = 1.0
+    unmentioned: Literal["ignore", "absent"] = "ignore"
+    balanced: bool = True
+    texts: bool = True
+
+
+class ConceptVectorsPart(_Strict):
+    """Which vectors stand for the graph's concepts: a method of `graph.embed` and its settings; None is its default.
+
+    They are made once of the graph that trains the model (the permuted one in the shuffled control), kept in the run
+    folder, and not changed by training.
+    """
+
+    method: Literal["transe", "rotate", "complex", "gat", "text", "random"] = "transe"
+    dim: Positive | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[int, Field(ge=0)] | None = None
+    lr: Annotated[float, Field(gt=0)] | None = None
+    batch_size: Positive | None = None
+    negatives: Positive | None = None
+    relation_types: bool | None = None
+    start: Literal["random", "text", "transe"] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that are given, for `graph.embed`."""
+        return self.model_dump(exclude={"method"}, exclude_none=True)
+
+
 class Losses(_Strict):
     """The losses of a stage; one left out (or of weight 0) is not computed."""
 
     clip: ClipPart | None = None
     entity: EntityPart | None = None
     knowledge: KnowledgePart | None = None
+    concept_align: ConceptAlignPart | None = None
+
+    @property
+    def with_images(self) -> bool:
+        """Whether some loss looks at images."""
+        return bool(self.clip or self.entity or self.concept_align)
 
 
 class Stage(_Strict):
@@ -174,6 +219,7 @@ class Recipe(_Strict):
     tokenizer: TokenizerSettings = TokenizerSettings()
     data: DataSettings = DataSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
+    concept_vectors: ConceptVectorsPart | None = None
     stages: tuple[Stage, ...] = (Stage(epochs=1),)
     evaluation: tuple[EvaluationPart, ...] = (EvaluationPart(),)
 
@@ -264,18 +310,32 @@ def _validate(raw: dict[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{where}: {'; '.join(_explain(e) for e in error.errors())}") from None
+    _check_concept_vectors(recipe, where)
     for stage in recipe.stages:
-        if not (stage.losses.clip or stage.losses.entity or stage.losses.knowledge):
-            raise ConfigError(f"{where}: stage '{stage.name}' has no loss; give clip, entity or knowledge")
-        if (
-            stage.losses.knowledge
-            and not (stage.losses.clip or stage.losses.entity)
-            and stage.losses.knowledge.every > 1
-        ):
+        if not (stage.losses.with_images or stage.losses.knowledge):
+            raise ConfigError(
+                f"{where}: stage '{stage.name}' has no loss; give clip, entity, concept_align or knowledge"
+            )
+        if stage.losses.knowledge and not stage.losses.with_images and stage.losses.knowledge.every > 1:
             raise ConfigError(f"{where}: stage '{stage.name}' has texts alone; set losses.knowledge.every to 1")
         if (stage.epochs > 0) == (stage.steps > 0):
             raise ConfigError(f"{where}: stage '{stage.name}': give either epochs or steps")
     return recipe
+
+
+def _check_concept_vectors(recipe: Recipe, where: str) -> None:
+    """The vectors are named where they are needed, and their settings are those of their method."""
+    users = [stage.name for stage in recipe.stages if stage.losses.concept_align]
+    if users and recipe.concept_vectors is None:
+        raise ConfigError(
+            f"{where}: stage '{users[0]}' has the loss concept_align; name its vectors: "
+            "concept_vectors: {method: transe, dim: 64}"
+        )
+    if recipe.concept_vectors is not None:
+        try:
+            resolve(recipe.concept_vectors.method, recipe.concept_vectors.settings())
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
 
 
 def _explain(error: Any) -> str:

@@ -134,7 +134,7 @@ class _Runner:
         pad_id = self.prepared.tokenize.pad_id
         model: Any = self.prepared.model
         model.visual.requires_grad_(not stage.lock_image)
-        task = PretrainTask(model, stage.losses, pad_id=pad_id).to(self.device)
+        task = PretrainTask(model, stage.losses, pad_id=pad_id, concept_head=self.prepared.concept_head).to(self.device)
         optimizer = _optimizer(task, stage)
         start = load_state(state, task, optimizer)["step"] if state else 0
         batches = self._batches(number, stage)
@@ -167,7 +167,7 @@ class _Runner:
             seed=(self.recipe.seed, number),
             max_sentences=self.recipe.data.max_sentences,
             augmented=self.recipe.data.augment,
-            with_images=bool(losses.clip or entity),
+            with_images=losses.with_images,
             image_emb=self._image_emb() if stage.lock_image else None,
             entity=EntityPrompts(p.taught, p.rows.texts.classes, descriptions=entity.descriptions) if entity else None,
             knowledge=KnowledgePairs(p.taught, negated=knowledge.negated) if knowledge and p.uses_graph else None,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from kvlp.checkpoints import load, save_checkpoint
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, DataError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
+from kvlp.models.concept_head import ConceptHead
 from kvlp.models.dual_encoder import build_dual_encoder
 from kvlp.models.initialise import start_as_mean_of_words
 from kvlp.models.preprocess import Preprocess
@@ -28,6 +29,9 @@ from kvlp.training.data import TrainingRows
 from kvlp.training.pixels import cached_pixels
 from kvlp.training.recipe import Recipe
 from kvlp.training.texts import TextRows, has_text, read_texts
+
+if TYPE_CHECKING:
+    from kvlp.knowledge.embedding import ConceptVectors
 
 __all__ = ["Prepared", "finish", "prepare"]
 
@@ -44,6 +48,7 @@ class Prepared:
         model, model_cfg, preprocess, tokenizer: the towers and what describes them.
         rows, tokenize, normalise: see `Batches`.
         data_hash, exposure: hash of the rows used, and of each of their images.
+        concept_vectors, concept_head: the vectors that the recipe names and the projections to them, or None.
     """
 
     graph: KnowledgeGraph
@@ -58,6 +63,8 @@ class Prepared:
     normalise: Callable[[Tensor], Tensor]
     data_hash: str
     exposure: tuple[str, ...]
+    concept_vectors: ConceptVectors | None = None
+    concept_head: ConceptHead | None = None
 
 
 def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shards: Path | None = None) -> Prepared:
@@ -91,9 +98,11 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         rows, preprocess, out / "cache", shards=shards,
         progress=lambda done, total, rate: phase("decode images", done, total, rate),
     )  # fmt: skip
+    taught = _taught(recipe, graph)
+    vectors = _concept_vectors(recipe, taught, out / "cache" / "vectors", phase)
     return Prepared(
         graph=graph,
-        taught=_taught(recipe, graph),
+        taught=taught,
         uses_graph=recipe.knowledge.use,
         model=model,
         model_cfg=model_cfg,
@@ -104,6 +113,8 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         normalise=preprocess.normalise,
         data_hash=rows.content_hash,
         exposure=exposure,
+        concept_vectors=vectors,
+        concept_head=_concept_head(recipe, vectors, texts, model_cfg, device),
     )
 
 
@@ -120,11 +131,17 @@ def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
         "seed": recipe.seed,
         "versions": {"kvlp": kvlp.__version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }
+    extra: dict[str, Tensor] = {}
+    if prepared.concept_head is not None and prepared.concept_vectors is not None:
+        # row i of `concept_align.concepts` is the vector of trained_classes[i]
+        extra = {f"concept_align.{k}": v.detach().cpu() for k, v in prepared.concept_head.state_dict().items()}
+        made = prepared.concept_vectors
+        card["concept_vectors"] = {"method": made.method, "settings": dict(made.settings), "graph": dict(made.graph)}
     module = prepared.model.to("cpu").eval()
     folder = out / "checkpoint"
     save_checkpoint(
         folder, module, prepared.model_cfg, prepared.preprocess.to_dict(), prepared.tokenizer, card,
-        exposure=prepared.exposure,
+        exposure=prepared.exposure, extra=extra,
     )  # fmt: skip
     return folder
 
@@ -161,6 +178,29 @@ def _taught(recipe: Recipe, graph: KnowledgeGraph) -> KnowledgeGraph:
         bare = [Concept(id=c.id, name=c.name, semantic_types=c.semantic_types, number=c.number) for c in graph.concepts]
         return KnowledgeGraph(bare, [], name=f"{graph.name}-names", licence=graph.licence)
     return graph if recipe.knowledge.shuffled is None else graph.shuffled(recipe.knowledge.shuffled)
+
+
+def _concept_vectors(recipe: Recipe, taught: KnowledgeGraph, cache: Path, phase: Phase) -> ConceptVectors | None:
+    """The vectors that the recipe names, of the graph that trains the model; a resumed run finds them in its folder."""
+    if recipe.concept_vectors is None:
+        return None
+    from kvlp.knowledge.embedding import embed
+
+    part, began = recipe.concept_vectors, time.perf_counter()
+
+    def step(done: int, total: int, _: float) -> None:
+        phase("concept vectors", done, total, done / max(1e-9, time.perf_counter() - began))
+
+    return embed(taught, part.method, cache=cache, progress=step, **part.settings())
+
+
+def _concept_head(
+    recipe: Recipe, vectors: ConceptVectors | None, texts: TextRows, model_cfg: dict[str, Any], device: torch.device
+) -> ConceptHead | None:
+    if vectors is None:
+        return None
+    torch.manual_seed(recipe.seed + 7919)  # of its own, so that a recipe without it has the same weights as ever
+    return ConceptHead(int(model_cfg["embed_dim"]), torch.from_numpy(vectors.rows(texts.classes))).to(device)
 
 
 def _tokenizer(recipe: Recipe, rows: Manifest, texts: TextRows, graph: KnowledgeGraph) -> Any:

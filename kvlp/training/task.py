@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kvlp.losses import ClipLoss, EntityLoss, KnowledgeAlignLoss, LossOutput
+from kvlp.errors import ConfigError
+from kvlp.losses import ClipLoss, ConceptAlignLoss, EntityLoss, KnowledgeAlignLoss, LossOutput
+from kvlp.models.concept_head import ConceptHead
 from kvlp.training.recipe import Losses
 
 __all__ = ["MAX_LOG_SCALE", "PretrainTask"]
@@ -27,9 +29,12 @@ class PretrainTask(nn.Module):
 
     `model` is an open_clip dual encoder (encode_image, encode_text, logit_scale). The entity loss has a scale and a
     bias of its own and the knowledge loss a scale of its own; they belong to training and are not saved in the model.
+    `concept_head` lasts over the stages, also through those without the loss `concept_align`, and is saved beside it.
     """
 
-    def __init__(self, model: nn.Module, losses: Losses, *, pad_id: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, losses: Losses, *, pad_id: int = 0, concept_head: ConceptHead | None = None
+    ) -> None:
         super().__init__()
         self.model: Any = model  # open_clip's methods are not those of every nn.Module
         self.settings = losses
@@ -40,12 +45,17 @@ class PretrainTask(nn.Module):
         self.clip = ClipLoss(duplicates=losses.clip.duplicates) if losses.clip else None
         self.entity = EntityLoss(balanced=losses.entity.balanced) if losses.entity else None
         self.knowledge = KnowledgeAlignLoss() if losses.knowledge else None
+        align = losses.concept_align
+        self.concept_head = concept_head
+        self.concept_align = (
+            ConceptAlignLoss(unmentioned=align.unmentioned, balanced=align.balanced) if align and concept_head else None
+        )
 
     def encode(self, batch: dict[str, Tensor]) -> Features:
         """Embed the rows of a micro-batch: image_emb and text_emb, each (n, D) of unit norm."""
         known = batch.get("image_emb")
         features = {"image_emb": self.model.encode_image(batch["image"], normalize=True) if known is None else known}
-        if self.clip is not None:
+        if self.clip is not None or (self.settings.concept_align and self.settings.concept_align.texts):
             features["text_emb"] = self._embed(batch["text"])
         return features
 
@@ -79,12 +89,33 @@ class PretrainTask(nn.Module):
             first, second = features["pairs"].chunk(2)
             output = self.knowledge(first, second, shared["concept"], self.pair_log_scale.exp())
             outputs["knowledge"] = (self.settings.knowledge.weight, output)
+        if self.settings.concept_align is not None and "image_emb" in features:
+            outputs["concept_align"] = (
+                self.settings.concept_align.weight,
+                self._concept_loss(features, batch["labels"]),
+            )
         return _add_up(outputs, next(iter(features.values())))
+
+    def _concept_loss(self, features: Features, labels: Tensor) -> LossOutput:
+        """Mean over images and, where the recipe says so, their texts."""
+        head, align = self.concept_head, self.concept_align
+        if head is None or align is None or self.settings.concept_align is None:
+            raise ConfigError("the loss concept_align needs concept vectors: set concept_vectors in the recipe")
+        sides = ("image", "text") if self.settings.concept_align.texts else ("image",)
+        outputs = {
+            side: align(head(features[f"{side}_emb"], side), head.concepts, labels, head.log_scale.exp(), head.bias)
+            for side in sides
+        }
+        parts = {side: output.total.detach() for side, output in outputs.items()}
+        return LossOutput(torch.stack([output.total for output in outputs.values()]).mean(), parts)
 
     @torch.no_grad()
     def clamp_scales(self) -> None:
         """Keep every scale in [1, 100]."""
-        for scale in (self.model.logit_scale, self.entity_log_scale, self.pair_log_scale):
+        scales = [self.model.logit_scale, self.entity_log_scale, self.pair_log_scale]
+        if self.concept_head is not None:
+            scales.append(self.concept_head.log_scale)
+        for scale in scales:
             scale.clamp_(0, MAX_LOG_SCALE)
 
 
