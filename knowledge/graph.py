@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.paths import shortest_way
@@ -21,6 +21,7 @@ from kvlp.typing import PathLike
 if TYPE_CHECKING:
     import networkx as nx
 
+    from kvlp.knowledge.embedding import ConceptVectors
     from kvlp.knowledge.validate import Problem
 
 __all__ = ["NUMBERS", "Concept", "KnowledgeGraph", "Relation"]
@@ -333,6 +334,12 @@ class KnowledgeGraph:
     def content_hash(self) -> str:
         """sha256 (hex) of the content; the order of concepts, synonyms and relations does not count."""
         return self._recorded_hash or self.store.content_hash()
+
+    def embed(self, method: str = "transe", **options: Any) -> ConceptVectors:
+        """Make a vector for each concept, cached by content hash and settings; see kvlp.knowledge.embedding.embed."""
+        from kvlp.knowledge.embedding import embed
+
+        return embed(self, method, **options)
 
     def shuffled(self, seed: int, *, synonyms: bool = True, relations: bool = True) -> KnowledgeGraph:
         """Return the control graph: names stay, but what is known of them belongs to others of the same type.
