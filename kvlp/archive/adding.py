@@ -79,7 +79,7 @@ class AddReport:
     unchanged: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     replaced: int = 0  #: older items whose file now has another content
-    flagged: list[Skipped] = field(default_factory=list)  #: added, but not plausibly a frontal radiograph
+    flagged: list[Skipped] = field(default_factory=list)  #: added, but no frontal radiograph, or its report is not read
     seconds: float = 0.0
 
     @property
@@ -278,10 +278,20 @@ class Adder:
             study=self._keyed(record.study_id) if record and record.study_id else "",
             patient=self._keyed(record.patient_id) if record and record.patient_id else "",
             has_report=bool(text.strip()),
-            mentions=dict(self._link(text)) if text.strip() and self._link else {},
+            mentions=self._mentions(text, read.entry.path),
             text=text if text.strip() and self._keep_text else None,
             **known,
         )
+
+    def _mentions(self, text: str, path: Path) -> dict[str, str]:
+        """What a report says of concepts; nothing where it cannot be read, and the file is flagged."""
+        if not text.strip() or self._link is None:
+            return {}
+        try:
+            return dict(self._link(text))
+        except DataError as error:
+            self.report.flagged.append(Skipped(str(path), f"its report is not read: {error}"))
+            return {}
 
     def _place(self, connection: Any, read: _Read, item: Item, mine: AddReport) -> None:
         """Insert a new content; of a known one keep vector and flag and take over what changed about it."""

@@ -18,6 +18,7 @@ from kvlp.errors import DataError, KnowledgeError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.knowledge.labels import labels_from_mentions
 from kvlp.knowledge.linking import EntityLinker, Mention
+from kvlp.knowledge.linking.language import language_of
 from kvlp.knowledge.prompts import Prompts
 from kvlp.knowledge.sections import split_sections, split_sentences
 from kvlp.typing import ABSENT, PRESENT, Assertion
@@ -133,7 +134,7 @@ class _RowReader:
         return _Row((), (), {})
 
     def _from_report(self, report: str) -> _Row:
-        mentions = self.linker(report)
+        mentions = [] if language_of(report) else self.linker(report)  # what cannot be read is only text
         slots: list[Slot] = []
         denials: list[bool] = []
         for section in split_sections(report):

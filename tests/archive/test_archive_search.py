@@ -230,3 +230,16 @@ def test_another_version_of_the_graph_is_said(tmp_path, archive, model, graph):
     with Archive.open(tmp_path / "archive", model, graph=other) as again:
         again.search("mass", absent=["pneumothorax"])
         assert any("another version" in note for note in again.notes)
+
+
+def test_a_report_that_cannot_be_read_is_named_and_its_image_is_there(tmp_path, create, model, graph):
+    write_images(tmp_path / "m", [0, 1])
+    texts = ("Kein Nachweis einer Pneumonie, kleiner Pleuraerguss links und rechts.", "No pneumothorax.")
+    rows = [Record(f"r{n}", f"{n:04d}.png", text=text) for n, text in enumerate(texts)]
+    made = create(graph=graph)
+    report = made.add(Manifest(rows, tmp_path / "m"))
+    assert (report.added, len(made)) == (2, 2)
+    (flagged,) = report.flagged
+    assert flagged.path.endswith("0000.png")
+    assert "its report is not read: expected English report text, this looks like German" in flagged.reason
+    assert "Pleuraerguss" not in flagged.reason
