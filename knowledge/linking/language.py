@@ -117,7 +117,8 @@ def check_language(text: str) -> None:
     found = language_of(text)
     if found is not None:
         raise DataError(
-            f"expected English report text, this looks like {found}; translate it, or read it anyway with language=None"
+            f"expected English report text, this looks like {found}; translate it, or read it anyway"
+            " with language=None (--any-language)"
         )
 
 

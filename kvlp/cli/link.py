@@ -25,6 +25,7 @@ def command(
     file: Path | None = typer.Option(None, "--file", help="A UTF-8 text file with one report."),
     graph: str = typer.Option("chest", "--graph", help="'chest' or the folder of a graph."),
     types: str = typer.Option("", "--types", help="Only these semantic types, such as 'finding,disease'."),
+    any_language: bool = typer.Option(False, "--any-language", help="Read a text that is not English, too."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON list."),
 ) -> None:
     """Find the concepts of a graph in report text and say whether each is present, absent or uncertain."""
@@ -36,7 +37,7 @@ def command(
     report = read_report(file) if file is not None else str(text)
     kg = KnowledgeGraph.load(graph)
     wanted = [t.strip() for t in types.split(",") if t.strip()] or None
-    mentions = EntityLinker(kg, types=wanted)(report)
+    mentions = EntityLinker(kg, types=wanted, language=None if any_language else "en")(report)
     if as_json:
         typer.echo(json.dumps([row(m, kg) for m in mentions], ensure_ascii=False, indent=1))
     else:
@@ -77,13 +78,22 @@ def show(report: str, mentions: Sequence[Mention], graph: KnowledgeGraph) -> Non
     console = Console(highlight=False)
     console.print(coloured(report, mentions))
     table = Table(box=None, pad_edge=False)
-    for title in ("concept", "surface", "assertion", "trigger", "section", "at"):
+    for title in ("concept", "surface", "assertion", "trigger", "attributes", "section", "at"):
         table.add_column(title)
     for m in mentions:
         said = Text(m.assertion.value, style=_COLOURS[m.assertion.value])
         place = f"{m.start}-{m.end}"
-        table.add_row(graph[m.concept].name, Text(m.surface), said, Text(m.trigger or ""), m.section, place)
+        more = attributes(m, graph)
+        table.add_row(graph[m.concept].name, Text(m.surface), said, Text(m.trigger or ""), more, m.section, place)
     console.print(table if mentions else "no concept of the graph is mentioned")
+
+
+def attributes(mention: Mention, graph: KnowledgeGraph) -> str:
+    """What is said of a mention beside its assertion, in one line: "new small left, lung base; historical"."""
+    words = " ".join(filter(None, (mention.change, mention.severity, mention.side)))
+    places = [graph[place].name for place in mention.location]
+    status = "" if mention.status == "current" else mention.status
+    return "; ".join(filter(None, (", ".join(filter(None, (words, *places))), status)))
 
 
 def coloured(report: str, mentions: Sequence[Mention]) -> Text:

@@ -101,3 +101,26 @@ def test_a_large_text_is_read(capsys: pytest.CaptureFixture[str], tmp_path: Path
     file = tmp_path / "large.txt"
     file.write_text("No effusion. " * 1500, encoding="utf-8")
     assert len(json.loads(run(capsys, "--file", str(file), "--json")[1])) == 1500
+
+
+def test_attributes_are_shown_and_go_to_json(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "Unchanged small effusion in the left base. History of pneumonia."
+    status, out, _ = run(capsys, text, "--types", "finding,disease")
+    assert status == 0
+    assert {"unchanged", "historical"} <= set(out.split("section")[1].split())
+    effusion, pneumonia = json.loads(run(capsys, text, "--types", "finding,disease", "--json")[1])
+    assert {k: effusion[k] for k in ("side", "location", "severity", "change", "status")} == {
+        "side": "left", "location": ["lung_base"], "severity": "small", "change": "unchanged", "status": "current",
+    }  # fmt: skip
+    words = {name: text[start:end] for name, start, end in effusion["cues"]}
+    assert words == {"change": "Unchanged", "severity": "small", "location": "left base"}
+    assert pneumonia["status"] == "historical"
+
+
+def test_another_language_is_refused_by_name_unless_told_to(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "Kein Nachweis einer Pneumonie, kleiner Pleuraerguss links, ein Pneumothorax ist nicht zu sehen."
+    status, out, err = run(capsys, text)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "this looks like German" in err
+    rows = json.loads(run(capsys, text, "--any-language", "--json")[1])
+    assert [r["concept"] for r in rows] == ["pneumothorax"]
