@@ -156,11 +156,50 @@ class KnowledgeGraph:
         return csv_folder.read_folder(Path(folder), check=check)
 
     @classmethod
-    def from_obo(cls, *files: PathLike, name: str = "") -> KnowledgeGraph:
-        """Read OBO ontology files (.obo or .obo.gz); needs the extra `knowledge`."""
+    def from_obo(
+        cls,
+        *files: PathLike,
+        name: str = "",
+        synonym_scopes: Collection[str] = ("EXACT",),
+        vocabularies: Collection[str] = ("UMLS",),
+        xrefs: PathLike | None = None,
+    ) -> KnowledgeGraph:
+        """Read OBO ontology files (.obo or .obo.gz); needs the extra `knowledge`. See `sources.obo.read_obo`."""
         from kvlp.knowledge.sources import obo
 
-        return obo.read_obo([Path(f) for f in files], name=name)
+        table = None if xrefs is None else Path(xrefs)
+        return obo.read_obo(
+            [Path(f) for f in files],
+            name=name,
+            synonym_scopes=synonym_scopes,
+            vocabularies=vocabularies,
+            xrefs=table,
+        )
+
+    @classmethod
+    def from_triples(
+        cls, *files: PathLike, names: PathLike | None = None, definitions: PathLike | None = None, name: str = ""
+    ) -> KnowledgeGraph:
+        """Read tables of head, relation, tail (CSV, TSV), with names and definitions. See `sources.triples`."""
+        from kvlp.knowledge.sources import triples
+
+        return triples.read_triples([Path(f) for f in files], names=names, definitions=definitions, name=name)
+
+    @classmethod
+    def from_radgraph(
+        cls, *files: PathLike, graph: KnowledgeGraph | None = None, name: str = "", min_reports: int = 1
+    ) -> KnowledgeGraph:
+        """Make a graph of what reports annotated by RadGraph (JSON) say. See `sources.radgraph.radgraph_graph`."""
+        from kvlp.knowledge.sources import radgraph
+
+        return radgraph.radgraph_graph([Path(f) for f in files], graph=graph, name=name, min_reports=min_reports)
+
+    @classmethod
+    def merge(cls, *graphs: KnowledgeGraph, name: str = "", on: Collection[str] = ("UMLS",)) -> KnowledgeGraph:
+        """Unite graphs where they share ids. See `kvlp.knowledge.merge`, which also tells where each part is from."""
+        from kvlp.knowledge.merge import merge
+
+        return merge(graphs, name=name, on=on).graph
 
     @classmethod
     def from_umls(cls, folder: PathLike) -> KnowledgeGraph:
