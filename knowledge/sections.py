@@ -96,9 +96,10 @@ def split_sentences(text: str, start: int = 0, end: int | None = None) -> list[t
     spans: list[tuple[int, int]] = []
     begin = start
     for match in _BREAK.finditer(text, start, end):
-        if match.start() >= begin and _ends_sentence(text, begin, match, end):
-            _append(spans, text, begin, match.end())
-            begin = match.end()
+        first, last = match.span()
+        if _ends_sentence(text, begin, first, last, end):
+            _append(spans, text, begin, last)
+            begin = last
     _append(spans, text, begin, end)
     return spans
 
@@ -110,6 +111,8 @@ def _headers(text: str) -> Iterator[tuple[str, int, int]]:
     for start, end, mark in _behind_headers(text):
         first = max(done, start - 48)
         tail = text[first:start].rstrip(" \t*_")
+        if not tail[-1:].isalpha():
+            continue
         words = tail[len(tail.rstrip(_LETTERS_AND_BLANKS)) :].lstrip()
         found = _title_in(words)
         if found is None:
@@ -151,16 +154,17 @@ def _title_in(words: str) -> tuple[str, str] | None:
     return None
 
 
-def _ends_sentence(text: str, begin: int, match: re.Match[str], end: int) -> bool:
-    if match[0][0] in "\r\n":
-        after = match.end()
-        if after >= end or text[after] in "\r\n":
+def _ends_sentence(text: str, begin: int, first: int, last: int, end: int) -> bool:
+    """Whether what stands from `first` to `last`, marks or a line break, ends the sentence that starts at `begin`."""
+    mark = text[first]
+    if mark == "." and last == first + 1:
+        return not _abbreviates(text[max(begin, first - 8) : last])
+    if mark in "\r\n":
+        if last >= end or text[last] in "\r\n":
             return True
-        tail = text[max(begin, match.start() - 12) : match.start()]
-        return not (_GOES_ON.match(text, after) or _OPEN_END.search(tail))
-    if match[0] == "?" and (begin == match.start() or text[match.start() - 1].isspace()):
-        return False  # "? pneumonia" is a doubt, not the end of a question
-    return match[0] != "." or not _abbreviates(text[max(begin, match.start() - 8) : match.end()])
+        return not (_GOES_ON.match(text, last) or _OPEN_END.search(text[max(begin, first - 12) : first]))
+    # "? pneumonia" is a doubt, not the end of a question
+    return mark != "?" or last > first + 1 or not (begin == first or text[first - 1].isspace())
 
 
 @lru_cache(maxsize=8192)
@@ -173,8 +177,9 @@ def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> No
         cut = text.rfind(" ", start, start + _MAX_SENTENCE) + 1 or start + _MAX_SENTENCE
         _append(spans, text, start, cut)
         start = cut
-    piece = text[start:end]
-    bare = piece.strip()
-    if bare:
-        first = start + len(piece) - len(piece.lstrip())
-        spans.append((first, first + len(bare)))
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    if start < end:
+        spans.append((start, end))
