@@ -24,6 +24,7 @@ from kvlp.typing import Assertion
 
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
+    from kvlp.knowledge.linking.candidates import CandidateLinker
 
 __all__ = ["EntityLinker", "Mention"]
 
@@ -73,6 +74,8 @@ class EntityLinker:
         types: only concepts of one of these semantic types; None for all.
         spelling: also find what is misspelt, with a score below 1 (see `fuzzy.py`).
         abbreviations: who finds those that a text defines: "own" (see `abbreviations.py`), "scispacy" or "none".
+        candidates: also finds what looks like a surface in what nothing else covers, with a score below 0.9.
+        attributes: also say side, place, severity, change and status of what is found (see `attributes.py`).
         language: "en" refuses a text that is clearly in another language; None reads every text.
         remember: how many sentences are kept with what was found in them, since reports repeat theirs; 0 for none.
 
@@ -88,18 +91,21 @@ class EntityLinker:
         types: Collection[str] | None = None,
         spelling: bool = True,
         abbreviations: str = "own",
+        candidates: CandidateLinker | None = None,
+        attributes: bool = True,
         language: str | None = "en",
         remember: int = 20_000,
     ) -> None:
         self._language = known_language(language)
         self._remember = remember
+        self._candidates = candidates
         self._memory: dict[tuple[str, bool], tuple[Remembered, ...]] = {}
         rules = read_rules()
         self._asserted = {c.id: not _main_type(c.semantic_types) & rules.unasserted_types for c in graph.concepts}
         said = statement_words(graph, types)
         self._surfaces = _entries(graph, types, self._asserted)
-        self._attributes = AttributeReader(graph)
-        cues = self._attributes.words
+        self._attributes = AttributeReader(graph) if attributes else None
+        cues = self._attributes.words if self._attributes else {}
         groups: list[dict[str, Any]] = [self._surfaces, rules.words, said.subjects, said.predicates, cues]
         self._dictionary: Dictionary[Any] = Dictionary(groups)
         self._menders: list[Callable[[str], list[Edit]]] = []
@@ -152,14 +158,32 @@ class EntityLinker:
     def _link_sentence(self, sentence: str, *, capitals: bool) -> list[Mention]:
         """Link one sentence by itself: all that is said of a concept stands in its sentence."""
         hits: list[list[tuple[int, int, Any]]] = self._dictionary.find(sentence)
+        if self._candidates is not None:
+            hits[_CONCEPT] = self._with_candidates(sentence, hits, self._candidates)
         if not hits[_CONCEPT] and not hits[_SUBJECT]:
             return []
         hits[_CONCEPT] = list(self._with_shared_heads(sentence, hits[_CONCEPT], capitals=capitals))
         if not hits[_CONCEPT] and not hits[_SUBJECT]:
             return []
         found = sorted(_sentence(sentence, hits, self._asserted), key=_place)
+        if self._attributes is None:
+            return found
         asserted = [self._asserted[m.concept] for m in found]
         return self._attributes(sentence, found, asserted, hits[_CUE], hits[_WORD])
+
+    def _with_candidates(
+        self, text: str, hits: list[list[tuple[int, int, Any]]], candidates: CandidateLinker
+    ) -> list[_Hit]:
+        """Add what looks like a surface; words of anatomy and attributes may be part of it."""
+        named = [(s, e) for s, e, entry in hits[_CONCEPT] if entry.asserted]
+        said = [(s, e) for group in (hits[_WORD], hits[_SUBJECT], hits[_PREDICATE]) for s, e, _ in group]
+        described = [(s, e) for s, e, entry in hits[_CONCEPT] if not entry.asserted]
+        described += [(s, e) for s, e, _ in hits[_CUE]]
+        found = [
+            (start, end, _Entry(concept, score, self._asserted[concept], capitals=False))
+            for start, end, concept, score in candidates.find(text, named + said, described)
+        ]
+        return sorted([*hits[_CONCEPT], *found], key=lambda hit: hit[:2])
 
     def _with_shared_heads(self, text: str, hits: list[_Hit], *, capitals: bool) -> Iterator[_Hit]:
         """Leave out words that look like abbreviations; add what shares a head ("pleural or pericardial effusion")."""
