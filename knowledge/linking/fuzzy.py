@@ -19,7 +19,7 @@ from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from string import ascii_lowercase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvlp.knowledge.linking.normalise import normalise, variants
 from kvlp.knowledge.linking.rewriting import Edit
@@ -66,6 +66,9 @@ class Spelling:
         self._words = self._meant.union(w for p in self._phrases for w in p.split())
         self._known = self._words | known_words()
         self._fixed: dict[str, Edit | None] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_fixed": {}}  # no words of reports in a pickle
 
     def edits(self, text: str) -> list[Edit]:
         """What to put right in a text; mostly nothing, which costs next to nothing."""
