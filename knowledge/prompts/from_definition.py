@@ -57,7 +57,11 @@ class DefinitionBackend:
 
     @cached_property
     def _grammar(self) -> Grammar:
-        return TemplateFile().grammar
+        lists, rules = TemplateFile().number, self._rules.definition
+        behind = [*lists["prepositions"], *rules["also_behind_noun"]]
+        return Grammar(
+            {**lists, "prepositions": behind, "plural_heads": [*lists["plural_heads"], *rules["also_plural"]]}
+        )
 
     def _denies(self, words: Sequence[str]) -> bool:
         return not set(words).isdisjoint(self._rules.definition["negations"])
@@ -68,7 +72,18 @@ class DefinitionBackend:
         told += [(seen, "definition") for seen in self._seen_as(concept.definition)]
         kept = [(t, source) for t, source in told if not is_clause(t) and not self._denies(_words(t))]
         kept = [(t, source) for t, source in kept if not t.lower().startswith(self._undeniable)]
-        return [PromptAttribute("appearance", t.rstrip("."), 1.0, source) for t, source in kept[: self._most]]
+        return [
+            PromptAttribute("appearance", text.rstrip("."), 1.0, source, self._number(text))
+            for text, source in kept[: self._most]
+        ]
+
+    def _number(self, text: str) -> str:
+        """Grammatical number: nouns joined by "and" are several, of those joined by "or" the first counts."""
+        words, head = _words(text), self._grammar.head(text)
+        before = words[: words.index(head) + 1] if head in words else words
+        if "and" in before:
+            return "plural"
+        return self._grammar.number(re.split(r",| or ", text)[0] if "or" in before else text)
 
     @cached_property
     def _undeniable(self) -> tuple[str, ...]:

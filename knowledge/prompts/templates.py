@@ -140,7 +140,8 @@ class TemplateFile:
         sentences: assertion -> templates of the styles "ensemble" and "plain", the plain one first.
         special: name of a class that is no noun phrase -> assertion's value -> sentences.
         styles: name -> style.
-        grammar: number and article of phrases.
+        number: word lists that tell the number of a phrase.
+        grammar: number and article of phrases, by these lists.
 
     Raises:
         KnowledgeError: the file is missing, no UTF-8 or YAML, or not of the expected form.
@@ -159,7 +160,8 @@ class TemplateFile:
         if any(template.slots for said in self.sentences.values() for template in said):
             raise KnowledgeError(f"{where}: templates: attributes belong into a style; write it under 'styles'")
         self.special = dict(_special(merged["special"], f"{where}: special"))
-        self.grammar = Grammar(_word_lists(merged["number"], base["number"], f"{where}: number"))
+        self.number = _word_lists(merged["number"], base["number"], f"{where}: number")
+        self.grammar = Grammar(self.number)
         self.styles = _styles(styles["styles"], "styles.yaml") | _styles(data.get("styles", {}), where)
         _require_members(self.styles, where)
 
