@@ -159,12 +159,16 @@ class AttributeReader:
                 items[i].status = hit
 
     def _rename(self, text: str, items: Sequence[_Item]) -> None:
-        """What is another name of the shadow before it lies where that lies."""
+        """What is another name of the shadow before it lies where that lies, and so do its alternatives."""
+        placing: list[CueHit] = []
         for one, other in pairwise(items):
+            between = text[one.end : max(one.end, other.start)]
+            if not placing or not _BARE.fullmatch(between):
+                said = [hit for _, hit in one.said] or one.passed
+                renamed = self._renames.search(between) and not _ENDS_NAME.search(between)
+                placing = [hit for hit in said if hit[2].sets in _PLACING] if renamed else []
             if other.sided and not any(hit[2].sets in _PLACING for _, hit in other.said):
-                placing = [hit for _, hit in one.said if hit[2].sets in _PLACING] or one.passed
-                if placing and self._renames.search(text, one.end, max(one.end, other.start)):
-                    other.passed += [hit for hit in placing if hit[2].sets in _PLACING]
+                other.passed += placing
 
     def _finish(self, item: _Item) -> list[Mention]:
         hits = [hit for _, hit in item.said]
@@ -217,7 +221,7 @@ class _Spread:
 
     def give(self) -> None:
         """Add the cue to the findings that it speaks of."""
-        inside = [i for i in self.items if i.start <= self.start and self.end <= i.end]
+        inside = [i for i in self.items if i.start < self.end and self.start < i.end]
         if inside:
             for item in inside if self.cue.value not in _OF_DEGREE else ():
                 item.said.append((self.number, self.hit))
@@ -249,13 +253,31 @@ class _Spread:
         subject = self.cue.sets in _PLACING and _COPULA.search(self.text, self.end, parts[n].end) is not None
         if subject:
             return
-        if after is not None and joined and (before is None or self._parallel(after)):
+        if after is not None and (self._but_more(after) or (joined and (before is None or self._parallel(after)))):
             self._ahead(parts[after].items[0])
             topic = parts[n + 1].separator in ("colon", "comma") and self.cue.sets in _PLACING
             if before is None and topic and (parts[n + 1].separator == "colon" or self._is_phrase()):
                 self._topic(after)
-        elif before is not None:
+        elif before is not None and not self._speaks_of_else(parts[before].items[-1]):
             self._back(parts[before].items[-1])
+
+    def _speaks_of_else(self, item: int) -> bool:
+        """Whether the part has a subject of its own ("..., stable mediastinal contours"), or the item takes no place."""
+        if self.cue.sets in _PLACING and not self.items[item].sided and self.items[item].mention.assertion is Assertion.ABSENT:
+            return True
+        first, *others = self.parts[self.number].cues
+        of = others[0] if first[2].sets == "change" and others else first
+        own = of is not first and of[2].sets == "place" and not self.text[first[1] : of[0]].strip()
+        return own and self.hit in (first, of)
+
+    def _but_more(self, after: int) -> bool:
+        """Whether a bare word for degree or change goes on behind a "but": "small but increasing effusion"."""
+        part, following = self.parts[self.number], self.parts[after]
+        if after != self.number + 1 or self.text[part.end : following.start].strip().lower() not in ("but", "yet"):
+            return False
+        first = self.items[following.items[0]].start
+        bare = not self.text[self.end : part.end].strip() and self.cue.sets in ("severity", "change")
+        return bare and any(start - following.start <= 1 and end <= first for start, end, _ in following.cues)
 
     def _is_phrase(self) -> bool:
         return _PREPOSITION.search(self.text, max(0, self.start - 30), self.start) is not None
@@ -316,6 +338,7 @@ class _Spread:
 
 
 _VERB = re.compile(r"(?<![^\W_])(?:is|are|was|were|has|have|had|appears?|remains?|looks?)(?![^\W_])", re.IGNORECASE)
+_ENDS_NAME = re.compile(r";|(?<![^\W_])(?:with|and|but|without|no)(?![^\W_])", re.IGNORECASE)
 _ENDS_LIST = re.compile(
     r";|(?<![^\W_])(?:is|are|was|were|has|have|appears?|remains?|but|with|without|no|not|while|although)(?![^\W_])",
     re.IGNORECASE,
