@@ -110,7 +110,7 @@ class EntityLinker:
         self._dictionary: Dictionary[Any] = Dictionary(groups)
         self._menders: list[Callable[[str], list[Edit]]] = []
         if spelling:
-            self._menders.append(Spelling(self._surfaces, [*rules.words, *said.subjects, *said.predicates, *cues]).edits)
+            self._menders.append(Spelling(self._surfaces, [p for group in groups[1:] for p in group]).edits)
         if abbreviations != "none":
             self._menders.append(partial(abbreviation_edits, find=finder(abbreviations)))
 
@@ -174,14 +174,13 @@ class EntityLinker:
     def _with_candidates(
         self, text: str, hits: list[list[tuple[int, int, Any]]], candidates: CandidateLinker
     ) -> list[_Hit]:
-        """Add what looks like a surface; words of anatomy and attributes may be part of it."""
-        named = [(s, e) for s, e, entry in hits[_CONCEPT] if entry.asserted]
-        said = [(s, e) for group in (hits[_WORD], hits[_SUBJECT], hits[_PREDICATE]) for s, e, _ in group]
+        """Add what looks like a surface; words of anatomy, statements and attributes may be part of it."""
+        covered = [(s, e) for s, e, entry in hits[_CONCEPT] if entry.asserted] + [(s, e) for s, e, _ in hits[_WORD]]
         described = [(s, e) for s, e, entry in hits[_CONCEPT] if not entry.asserted]
-        described += [(s, e) for s, e, _ in hits[_CUE]]
+        described += [(s, e) for group in hits[_SUBJECT:] for s, e, _ in group]
         found = [
             (start, end, _Entry(concept, score, self._asserted[concept], capitals=False))
-            for start, end, concept, score in candidates.find(text, named + said, described)
+            for start, end, concept, score in candidates.find(text, covered, described)
         ]
         return sorted([*hits[_CONCEPT], *found], key=lambda hit: hit[:2])
 
