@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kvlp.datasets.manifest import Manifest
     from kvlp.errors import KvlpError
     from kvlp.knowledge.graph import KnowledgeGraph
+    from kvlp.knowledge.labels import ReportLabeler
     from kvlp.knowledge.linking import EntityLinker, Mention
     from kvlp.knowledge.prompts import Prompts
     from kvlp.workflows.pretrain import pretrain
@@ -31,6 +32,7 @@ _WHERE = {
     "Mention": "kvlp.knowledge.linking",
     "Model": "kvlp.checkpoints",
     "Prompts": "kvlp.knowledge.prompts",
+    "ReportLabeler": "kvlp.knowledge.labels",
     "ZeroShotClassifier": "kvlp.zero_shot",
     "load": "kvlp.checkpoints",
     "pretrain": "kvlp.workflows.pretrain",
@@ -47,6 +49,7 @@ __all__ = [
     "Model",
     "pretrain",
     "Prompts",
+    "ReportLabeler",
     "ZeroShotClassifier",
 ]
 

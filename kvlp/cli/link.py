@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperGroup
+
+from kvlp.cli.link_labels import labels, score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import click
     from rich.text import Text
 
     from kvlp.knowledge.graph import KnowledgeGraph
@@ -20,7 +24,23 @@ _COLOURS = {"present": "bold red", "absent": "green", "uncertain": "yellow"}
 _TRIGGER = "underline"
 
 
-def command(
+class _TextFirst(TyperGroup):
+    """`kvlp link "some text"` is `kvlp link text "some text"`: what is no sub-command is a report."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the sub-command `text` in front where none is given."""
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["text", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, cls=_TextFirst)
+app.command("labels")(labels)
+app.command("score")(score)
+
+
+@app.command("text")
+def read(
     text: str | None = typer.Argument(None, help="Report text; or use --file."),
     file: Path | None = typer.Option(None, "--file", help="A UTF-8 text file with one report."),
     graph: str = typer.Option("chest", "--graph", help="'chest' or the folder of a graph."),
