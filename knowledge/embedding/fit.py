@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kvlp.errors import KnowledgeError
+from kvlp.errors import ConfigError
 from kvlp.knowledge.embedding.cache import cache_folder, cache_key, from_cache, to_cache
 from kvlp.knowledge.embedding.ranking import VectorScorer
 from kvlp.knowledge.embedding.settings import resolve
@@ -147,7 +147,7 @@ def _with_encoder(
     method: str, resolved: dict[str, Any], given: Mapping[str, Any], encoder: PathLike | Encoder
 ) -> dict[str, Any]:
     if method != "text":
-        raise KnowledgeError(f"concept vectors: an encoder belongs to method 'text', got method '{method}'")
+        raise ConfigError(f"concept vectors: an encoder belongs to method 'text', got method '{method}'")
     told = "a function" if callable(encoder) else _folder_hash(Path(encoder))
     return {**resolved, "dim": given.get("dim"), "encoder": told}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array as packed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,19 +62,22 @@ def triples_of(graph: KnowledgeGraph, *, relation_types: bool = True) -> Triples
         KnowledgeError: the graph has no relation.
     """
     row = {concept.id: i for i, concept in enumerate(graph.concepts)}
-    found = {
-        (row[r.head], r.type if relation_types else "related", row[r.tail])
-        for r in graph.relations
-        if r.head in row and r.tail in row
-    }
-    if not found:
+    number: dict[str, int] = {}
+    flat = packed("q")  # integers side by side: a full UMLS has tens of millions of relations
+    for relation in graph.relations:
+        head, tail = row.get(relation.head), row.get(relation.tail)
+        if head is not None and tail is not None:
+            kind = number.setdefault(relation.type if relation_types else "related", len(number))
+            flat.extend((head, kind, tail))
+    if not flat:
         raise KnowledgeError(
             f"graph '{graph.name}' has no relations to learn vectors from; use method='text', which reads names"
         )
-    types = tuple(sorted({kind for _, kind, _ in found}))
-    number = {kind: i for i, kind in enumerate(types)}
-    array = np.array(sorted((head, number[kind], tail) for head, kind, tail in found), dtype=np.int64)
-    return Triples(array, types, len(row))
+    found = np.array(flat, dtype=np.int64).reshape(-1, 3)
+    types = tuple(sorted(number))
+    place = np.argsort([number[kind] for kind in types])  # place[number as met] = number by name
+    found[:, 1] = place[found[:, 1]]
+    return Triples(np.unique(found, axis=0), types, len(row))
 
 
 def split_triples(triples: Triples, share: float, seed: int) -> tuple[IntArray, IntArray]:
