@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from kvlp.knowledge.linking.assertion import Word
     from kvlp.knowledge.linking.mention import Mention
 
-__all__ = ["AttributeReader"]
+__all__ = ["Anatomy", "AttributeReader", "anatomy_of"]
 
 Span: TypeAlias = tuple[int, int]
 CueHit: TypeAlias = tuple[int, int, Cue]
 
 _MARKS = re.compile(r"[,;:()]|\s[-\u2013\u2014]{1,2}\s")
 _MARK_NAMES = {",": "comma", "(": "comma", ")": "comma", ":": "colon"}
-_BARE = re.compile(r"\s*(?:,?\s*(?:and/or|and|or)\s+|/\s*)(?:an?\s+|the\s+)?", re.IGNORECASE)
+_BARE = re.compile(r"\s*(?:,?\s*(?:and/or|and|or)\s+|/\s*)", re.IGNORECASE)
 _PREPOSITION = re.compile(
     r"(?<![^\W_])(?:in|at|on|of|over|within|involving|along|throughout|from|to|near|into|overlying|about)"
     r"(?:\s+(?:the|both|either|his|her))?(?:\s+(?:mid|far|lateral|medial|posterior|anterior))?\s+\Z",
@@ -38,6 +38,8 @@ _PREPOSITION = re.compile(
 _BEYOND = re.compile(
     r"(?<![^\W_])(?:above|below|beneath|beyond|past|from|to)(?:\s+the)?(?:\s+level\s+of(?:\s+the)?)?\s+\Z", re.IGNORECASE
 )
+#: at most two words, no article: what stands between "prior" and its noun
+_JOINED = re.compile(r"\s+(?:(?!(?:the|an?|this|is|was)\s)[^\W_]+\s+){0,2}", re.IGNORECASE)
 _COPULA = re.compile(
     r"(?<!there )(?<![^\W_])(?:is|are|was|were|appears?|looks?)(?![^\W_])(?!\s+(?:an?|the|some|again|also)\s)",
     re.IGNORECASE,
@@ -84,30 +86,54 @@ class _Part:
     affirms: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What is known of a graph's places: plain data, which is saved with a linker.
+
+    Attributes:
+        words: normalised phrase -> what it says, of the rules and of the graph's places.
+        unsided: concepts that take no side or place from their neighbours.
+        types: semantic types of the concepts that only some statuses count for.
+        wider: place -> other places that hold it.
+    """
+
+    words: dict[str, Cue]
+    unsided: frozenset[str]
+    types: dict[str, tuple[str, ...]]
+    wider: dict[str, frozenset[str]]
+
+
+def anatomy_of(graph: KnowledgeGraph) -> Anatomy:
+    """Gather what a graph says of places."""
+    rules = read_attribute_rules()
+    words = attribute_words(graph, rules)
+    limited = {t for rule in rules.rules for t in rule.types}
+    types = {c.id: c.semantic_types for c in graph.concepts if limited.intersection(c.semantic_types)}
+    places = {p for cue in words.values() for p in cue.places}
+    wider = {p: above for p in places if (above := _wider(graph, p, places))}
+    return Anatomy(words, unsided(graph, rules.unsided), types, wider)
+
+
 class AttributeReader:
     """Gives attributes to the mentions of one sentence after the other.
 
     Args:
-        graph: the graph of the mentions.
+        anatomy: of the graph of the mentions.
 
     Attributes:
         words: normalised phrase -> what it says; the linker looks for them in its one pass over a text.
     """
 
-    def __init__(self, graph: KnowledgeGraph) -> None:
+    def __init__(self, anatomy: Anatomy) -> None:
         rules = read_attribute_rules()
-        self.words = attribute_words(graph, rules)
+        self.words = anatomy.words
         # the value with the greatest number counts
         self._order = {
             "severity": {name: n for n, name in enumerate(rules.severities)},
             "change": {name: -n for n, name in enumerate(rules.changes, -len(rules.changes))},
         }
         self._renames = rules.renames
-        self._unsided = unsided(graph, rules.unsided)
-        limited = {t for rule in rules.rules for t in rule.types}
-        self._types = {c.id: c.semantic_types for c in graph.concepts if limited.intersection(c.semantic_types)}
-        places = {p for cue in self.words.values() for p in cue.places}
-        self._wider = {p: wider for p in places if (wider := _wider(graph, p, places))}
+        self._unsided, self._types, self._wider = anatomy.unsided, anatomy.types, anatomy.wider
 
     def __call__(
         self,
@@ -134,14 +160,14 @@ class AttributeReader:
         for number, part in enumerate(parts):
             for hit in part.cues:
                 if hit[2].sets == "status":
-                    self._status(parts, number, hit, items)
+                    self._status(text, parts, number, hit, items)
                 else:
                     _Spread(text, parts, items, number, hit).give()
         self._rename(text, items)
         done = iter([self._finish(item) for item in items])
         return [n for m, a in zip(mentions, asserted, strict=True) for n in (next(done) if a else [m])]
 
-    def _status(self, parts: Sequence[_Part], number: int, hit: CueHit, items: Sequence[_Item]) -> None:
+    def _status(self, text: str, parts: Sequence[_Part], number: int, hit: CueHit, items: Sequence[_Item]) -> None:
         """Give a status to what a cue reaches; of several the one next to the finding counts."""
         start, end, cue = hit
         if cue.looks == "backward":
@@ -153,10 +179,12 @@ class AttributeReader:
                 if part.separator in ("end", "colon") or part.verb or part.affirms or (part.cues and _is_status(part)):
                     break
                 reached += part.items
-            reached = reached[:1] if cue.types else reached
         for i in reached:
-            if not cue.types or set(cue.types).intersection(self._types.get(items[i].mention.concept, ())):
+            if not cue.types or (_JOINED.fullmatch(text, end, items[i].start) and self._is_of(items[i], cue.types)):
                 items[i].status = hit
+
+    def _is_of(self, item: _Item, types: Sequence[str]) -> bool:
+        return not set(types).isdisjoint(self._types.get(item.mention.concept, ()))
 
     def _rename(self, text: str, items: Sequence[_Item]) -> None:
         """What is another name of the shadow before it lies where that lies, and so do its alternatives."""
@@ -226,7 +254,7 @@ class _Spread:
             for item in inside if self.cue.value not in _OF_DEGREE else ():
                 item.said.append((self.number, self.hit))
             return
-        if self.cue.sets == "place" and _BEYOND.search(self.text, max(0, self.start - 30), self.start):
+        if self.cue.sets == "place" and _BEYOND.search(self.text, max(0, self._first() - 30), self._first()):
             return
         part = self.parts[self.number]
         before = [i for i in part.items if self.items[i].end <= self.start]
@@ -241,8 +269,16 @@ class _Spread:
 
     def _belongs_behind(self, end: int) -> bool:
         """Whether a verb or a preposition joins the cue to the finding before it, which ends at `end`."""
-        between = self.text[end : self.start]
+        between = self.text[end : self._first()]
         return _PREPOSITION.search(f" {between}") is not None or _COPULA.search(between) is not None
+
+    def _first(self) -> int:
+        """Where the run of cues begins in which this one stands: "in the | bilateral lower zones"."""
+        first = self.start
+        for start, end, _ in reversed(self.parts[self.number].cues):
+            if end < first and not self.text[end:first].strip():
+                first = start
+        return first
 
     def _without_own(self) -> None:
         """A part without a finding: it belongs to what follows ("small, left effusion"), or to what precedes."""
@@ -280,7 +316,8 @@ class _Spread:
         return bare and any(start - following.start <= 1 and end <= first for start, end, _ in following.cues)
 
     def _is_phrase(self) -> bool:
-        return _PREPOSITION.search(self.text, max(0, self.start - 30), self.start) is not None
+        first = self._first()
+        return _PREPOSITION.search(self.text, max(0, first - 30), first) is not None
 
     def _parallel(self, after: int) -> bool:
         """Whether the part behind says the like of its finding: "small left and moderate right effusions"."""

@@ -6,21 +6,22 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kvlp.errors import DataError
+from kvlp.errors import DataError, KnowledgeError
 from kvlp.knowledge.linking.abbreviations import abbreviation_edits, finder
 from kvlp.knowledge.linking.assertion import PRESENT, Clauses, Ruling, Word, alternatives, read_rules
 from kvlp.knowledge.linking.attributes import AttributeReader
 from kvlp.knowledge.linking.dictionary import Dictionary
 from kvlp.knowledge.linking.fuzzy import Spelling
 from kvlp.knowledge.linking.language import check_language, known_language
+from kvlp.knowledge.linking.lexicon import ALSO_WORDS, Entry, Lexicon, LinkerOptions, lexicon_of
 from kvlp.knowledge.linking.mention import Mention, Remembered
-from kvlp.knowledge.linking.normalise import variants
 from kvlp.knowledge.linking.rewriting import Edit, Rewriting
-from kvlp.knowledge.linking.statements import Statement, find_statements, statement_words
+from kvlp.knowledge.linking.statements import Statement, find_statements
 from kvlp.knowledge.sections import split_sections, split_sentences
-from kvlp.typing import Assertion
+from kvlp.typing import Assertion, PathLike
 
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
@@ -30,28 +31,11 @@ __all__ = ["EntityLinker", "Mention"]
 
 Span: TypeAlias = tuple[int, int]
 _CONCEPT, _WORD, _SUBJECT, _PREDICATE, _CUE = range(5)
-#: abbreviations that are also words: they count only in capitals, in a text that is not all capitals
-_ALSO_WORDS = frozenset(
-    ("all", "as", "at", "am", "an", "are", "be", "can", "do", "ed", "he", "in", "is", "it", "may", "no", "not", "or",
-     "pa", "per", "pm", "see", "so", "the", "to", "us", "was", "we", "who", "ms", "mass", "cap", "lap", "pap", "arm")
-)  # fmt: skip
 _SHARES_HEAD = re.compile(r"(?<![^\W\d_])([^\W\d_]+)(?:\s+(?:and|or|and/or)\s+|/)\Z", re.IGNORECASE)
 _OPPOSITE = {Assertion.PRESENT: Assertion.ABSENT, Assertion.ABSENT: Assertion.PRESENT}
-_EXACT, _VARIANT = 1.0, 0.95
+_EXACT = 1.0
 _LONGEST_REMEMBERED = 300
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """What a surface means: the concept, how sure, and how it must be written."""
-
-    concept: str
-    score: float
-    asserted: bool
-    capitals: bool
-
-
-_Hit: TypeAlias = tuple[int, int, _Entry]
+_Hit: TypeAlias = tuple[int, int, Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +80,59 @@ class EntityLinker:
         language: str | None = "en",
         remember: int = 20_000,
     ) -> None:
-        self._language = known_language(language)
-        self._remember = remember
+        options = LinkerOptions(
+            tuple(types) if types is not None else None, spelling, abbreviations, attributes, language
+        )
+        self._set_up(graph.content_hash, lexicon_of(graph, types, attributes=attributes), options)
         self._candidates = candidates
+        self._remember = remember
+
+    def _set_up(self, graph_hash: str, lexicon: Lexicon, options: LinkerOptions) -> None:
+        self.graph_hash, self._lexicon, self._options = graph_hash, lexicon, options
+        self._language = known_language(options.language)
+        self._candidates: CandidateLinker | None = None
         self._memory: dict[tuple[str, bool], tuple[Remembered, ...]] = {}
-        rules = read_rules()
-        self._asserted = {c.id: not _main_type(c.semantic_types) & rules.unasserted_types for c in graph.concepts}
-        said = statement_words(graph, types)
-        self._surfaces = _entries(graph, types, self._asserted)
-        self._attributes = AttributeReader(graph) if attributes else None
+        self._asserted, self._surfaces, said = lexicon.asserted, lexicon.surfaces, lexicon.said
+        self._attributes = AttributeReader(lexicon.anatomy) if lexicon.anatomy else None
         cues = self._attributes.words if self._attributes else {}
-        groups: list[dict[str, Any]] = [self._surfaces, rules.words, said.subjects, said.predicates, cues]
+        groups: list[dict[str, Any]] = [self._surfaces, read_rules().words, said.subjects, said.predicates, cues]
         self._dictionary: Dictionary[Any] = Dictionary(groups)
         self._menders: list[Callable[[str], list[Edit]]] = []
-        if spelling:
+        if options.spelling:
             self._menders.append(Spelling(self._surfaces, [p for group in groups[1:] for p in group]).edits)
-        if abbreviations != "none":
-            self._menders.append(partial(abbreviation_edits, find=finder(abbreviations)))
+        if options.abbreviations != "none":
+            self._menders.append(partial(abbreviation_edits, find=finder(options.abbreviations)))
+
+    def save(self, path: PathLike) -> Path:
+        """Write the linker to one file, from which it is ready in less than a second; return the file.
+
+        Raises:
+            KnowledgeError: it has candidates, which are not saved, or the file cannot be written.
+        """
+        from kvlp.knowledge.linking.saved import save_linker
+
+        if self._candidates is not None:
+            raise KnowledgeError("a linker with candidates cannot be saved: they have an index of their own")
+        return save_linker(Path(path), self.graph_hash, self._lexicon, self._options)
+
+    @classmethod
+    def load(cls, path: PathLike, graph: KnowledgeGraph | None = None, *, remember: int = 20_000) -> EntityLinker:
+        """Read a linker from its file.
+
+        Args:
+            path: a file written by `save`.
+            graph: the graph that it must be of; None takes it as it is.
+            remember: how many sentences are kept with what was found in them.
+
+        Raises:
+            KnowledgeError: no such file, a damaged one, one of another graph, or one that another version made.
+        """
+        from kvlp.knowledge.linking.saved import load_linker
+
+        linker = cls.__new__(cls)
+        linker._set_up(*load_linker(Path(path), graph))
+        linker._remember = remember
+        return linker
 
     def __call__(self, text: str) -> list[Mention]:
         """Link one text; mentions in the order of their start.
@@ -179,7 +199,7 @@ class EntityLinker:
         described = [(s, e) for s, e, entry in hits[_CONCEPT] if not entry.asserted]
         described += [(s, e) for group in hits[_SUBJECT:] for s, e, _ in group]
         found = [
-            (start, end, _Entry(concept, score, self._asserted[concept], capitals=False))
+            (start, end, Entry(concept, score, self._asserted[concept], capitals=False))
             for start, end, concept, score in candidates.find(text, covered, described)
         ]
         return sorted([*hits[_CONCEPT], *found], key=lambda hit: hit[:2])
@@ -223,40 +243,9 @@ def _place(mention: Mention) -> tuple[int, int]:
     return mention.start, mention.end
 
 
-def _main_type(types: Sequence[str]) -> set[str]:
-    return set(types[:1])
-
-
-def _entries(graph: KnowledgeGraph, types: Collection[str] | None, asserted: dict[str, bool]) -> dict[str, _Entry]:
-    """Normalised surface -> its meaning; a surface of the graph comes before a variant, a name before a synonym."""
-    wanted = None if types is None else set(types)
-    concepts = [c for c in graph.concepts if wanted is None or wanted & set(c.semantic_types)]
-    exact: dict[str, list[tuple[int, str, bool]]] = {}
-    inflected: dict[str, list[tuple[int, str, bool]]] = {}
-    for concept in concepts:
-        for rank, surface in enumerate(concept.surfaces):
-            capitals = _needs_capitals(surface)
-            for n, form in enumerate(variants(surface)):
-                place = inflected if n else exact
-                row = (min(rank, 1) + (0 if asserted[concept.id] else 2), concept.id, capitals)
-                place.setdefault(form, []).append(row)
-    entries: dict[str, _Entry] = {}
-    for score, forms in ((_EXACT, exact), (_VARIANT, inflected)):
-        for form, rows in forms.items():
-            if form not in entries:
-                _, concept_id, capitals = min(rows, key=lambda row: row[0])
-                shared = score / len({row[1] for row in rows})
-                entries[form] = _Entry(concept_id, shared, asserted[concept_id], capitals)
-    return entries
-
-
-def _needs_capitals(surface: str) -> bool:
-    return surface.isupper() and surface.isalpha() and (len(surface) <= 2 or surface.lower() in _ALSO_WORDS)
-
-
-def _in_capitals(text: str, hit: tuple[int, int, _Entry], *, capitals: bool) -> bool:
+def _in_capitals(text: str, hit: tuple[int, int, Entry], *, capitals: bool) -> bool:
     surface = text[hit[0] : hit[1]]
-    return surface.rstrip("s").isupper() and not (capitals and surface.lower() in _ALSO_WORDS)
+    return surface.rstrip("s").isupper() and not (capitals and surface.lower() in ALSO_WORDS)
 
 
 def _sentence(text: str, hits: list[list[tuple[int, int, Any]]], asserted: dict[str, bool]) -> Iterator[Mention]:
@@ -292,7 +281,7 @@ def _is_part(start: int, end: int, whole_start: int, whole_end: int) -> bool:
 
 
 def _merge(
-    concepts: Sequence[tuple[int, int, _Entry]], statements: Sequence[Statement], asserted: dict[str, bool]
+    concepts: Sequence[tuple[int, int, Entry]], statements: Sequence[Statement], asserted: dict[str, bool]
 ) -> list[_Found]:
     """Concepts of the dictionary and of statements together, without doubles, in order of their anchors."""
     found = []
@@ -329,7 +318,9 @@ def _mention(text: str, found: _Found, ruling: Ruling | None) -> Mention:
     start, end = found.span
     first, last = trigger or (None, None)
     said = text[first:last] if trigger else None
-    return Mention(found.concept, text[start:end], start, end, assertion, said, first, last, score=found.score, doubt=doubt)
+    return Mention(
+        found.concept, text[start:end], start, end, assertion, said, first, last, score=found.score, doubt=doubt
+    )
 
 
 def _bare_no(text: str, trigger: Span | None) -> bool:
