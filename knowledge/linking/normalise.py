@@ -11,6 +11,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 __all__ = ["Normal", "normalise", "variants"]
 
@@ -115,14 +116,17 @@ _PREFIXES = (
     "under", "hydro", "haemo", "hemo", "pneumo", "cardio", "costo", "broncho", "fibro", "reticulo", "bi", "multi",
     "non", "post", "pre", "micro", "macro", "naso", "oro", "endo", "veno", "hemi", "mid", "tracheo", "pleuro",
 )  # fmt: skip
-_PREFIXED = re.compile(rf"\b(?:{'|'.join(_PREFIXES)})(?=\w{{4}})")
-_APART = re.compile(rf"\b({'|'.join(_PREFIXES)}) (?=\w{{4}})")
+_PREFIXED = re.compile(rf"(?:{'|'.join(_PREFIXES)})(?=\w{{4}})")
+_PREFIX_WORDS = frozenset(_PREFIXES)
 _SPELLINGS = (
     ("edema", "oedema"), ("esophag", "oesophag"), ("hemorrh", "haemorrh"), ("hemat", "haemat"), ("hemo", "haemo"),
     ("tumor", "tumour"), ("center", "centre"), ("fiber", "fibre"), ("anemi", "anaemi"), ("ischem", "ischaem"),
     ("demineraliz", "demineralis"), ("cephaliz", "cephalis"), ("catheteriz", "catheteris"), ("localiz", "localis"),
 )  # fmt: skip
 _SPELT = re.compile("|".join(word for pair in _SPELLINGS for word in pair))
+
+
+_HYPHENS = re.compile(r"(?<=\w)[-\u2010-\u2015](?=\w)")
 
 
 def variants(surface: str) -> list[str]:
@@ -134,8 +138,9 @@ def variants(surface: str) -> list[str]:
     if not base:
         return []
     forms = {base: None}
-    joined = " ".join(normalise(re.sub(r"(?<=\w)[-\u2010-\u2015](?=\w)", "", surface)).text.split())
-    forms.setdefault(joined)
+    closed = _HYPHENS.sub("", surface)
+    if closed != surface:
+        forms.setdefault(" ".join(normalise(closed).text.split()))
     for form in [*forms]:
         forms.update(dict.fromkeys(_spelt(form)))
     for form in [*forms]:
@@ -152,7 +157,8 @@ def _inflected(form: str) -> Iterator[str]:
         yield " ".join([*words[:head], other, *words[head + 1 :]])
 
 
-def _other_number(word: str) -> list[str]:
+@lru_cache(maxsize=1 << 16)
+def _other_number(word: str) -> Sequence[str]:
     if word in _INVARIANT or len(word) < 2 or not word.isalpha():
         return []
     if word in _IRREGULAR:
@@ -161,24 +167,34 @@ def _other_number(word: str) -> list[str]:
         return [_REGULAR_BACK[word]]
     if word.endswith("ies") and len(word) > 4:
         return [word[:-3] + "y"]
-    if re.search(r"(?:ss|sh|ch|x|z)es$", word):
+    if word.endswith(("sses", "shes", "ches", "xes", "zes")):
         return [word[:-2]]
     if re.search(r"[^aius]s$|eas$", word) and len(word) > 3:
         return [word[:-1]]
-    if re.search(r"(?:sis|tis|ss|us|is)$", word):
+    if word.endswith(("ss", "us", "is")):
         return [word + "es"] if word.endswith("ss") else []
     if re.search(r"[^aeiou]y$", word):
         return [word[:-1] + "ies"]
-    if re.search(r"(?:x|sh|ch|z)$", word):
+    if word.endswith(("x", "sh", "ch", "z")):
         return [word + "es"]
     return [] if word.endswith(("s", "ed", "ic", "al", "ar", "ous")) else [word + "s"]
 
 
 def _opened(form: str) -> Iterator[str]:
-    for match in _PREFIXED.finditer(form):
-        yield form[: match.end()] + " " + form[match.end() :]
-    for match in _APART.finditer(form):
-        yield form[: match.start()] + match[1] + form[match.end() :]
+    words = form.split(" ")
+    for n, word in enumerate(words):
+        end = _prefix_end(word)
+        if end:
+            yield " ".join([*words[:n], word[:end], word[end:], *words[n + 1 :]])
+    for n, word in enumerate(words[:-1]):
+        if word in _PREFIX_WORDS and len(words[n + 1]) >= 4:
+            yield " ".join([*words[:n], word + words[n + 1], *words[n + 2 :]])
+
+
+@lru_cache(maxsize=1 << 16)
+def _prefix_end(word: str) -> int:
+    match = _PREFIXED.match(word)
+    return match.end() if match else 0
 
 
 def _spelt(form: str) -> list[str]:
