@@ -17,10 +17,10 @@ from kvlp.eval.resampling import Clusters
 from kvlp.typing import Assertion
 
 if TYPE_CHECKING:
-    from kvlp.knowledge.labels import ReportLabeler
+    from kvlp.knowledge.labels import LabelMap
     from kvlp.knowledge.linking import Mention
 
-__all__ = ["Agreement", "Disagreement", "ReadLabels", "agreement", "disagreements", "gold_column", "read_labels"]
+__all__ = ["Agreement", "Disagreement", "agreement", "disagreements", "gold_column", "present_labels"]
 
 _YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no", "-1", "-1.0", ""}
 
@@ -69,20 +69,10 @@ class Disagreement:
     end: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class ReadLabels:
-    """Labels of many reports: shape (N, C) of bool, present or not, and the mentions behind them."""
-
-    classes: tuple[str, ...]
-    present: NDArray[np.bool_]
-    mentions: tuple[tuple[Mention, ...], ...]
-
-
-def read_labels(labeler: ReportLabeler, texts: Sequence[str]) -> ReadLabels:
-    """Read the texts once; a label of 1 is present, every other is not."""
-    mentions = tuple(tuple(labeler.linker(text)) for text in texts)
-    present = [[labels[c] == 1.0 for c in labeler.classes] for labels in map(labeler.map, mentions)]
-    return ReadLabels(labeler.classes, np.asarray(present, dtype=bool).reshape(len(texts), -1), mentions)
+def present_labels(labels: LabelMap, mentions: Sequence[Sequence[Mention]]) -> NDArray[np.bool_]:
+    """Read reports as yes and no, shape (N, C): a label of 1 is present, every other is not."""
+    rows = [[row[c] == 1.0 for c in labels.classes] for row in map(labels, mentions)]
+    return np.asarray(rows, dtype=bool).reshape(len(mentions), len(labels.classes))
 
 
 def gold_column(cells: Sequence[str], name: str) -> NDArray[np.bool_]:
@@ -135,24 +125,25 @@ def agreement(
 
 
 def disagreements(
-    ids: Sequence[str], gold: NDArray[np.bool_], read: ReadLabels, labeler: ReportLabeler
+    ids: Sequence[str], gold: NDArray[np.bool_], labels: LabelMap, mentions: Sequence[Sequence[Mention]]
 ) -> Iterator[Disagreement]:
     """Every report and class where reading and gold differ, in order, with what the reading said there."""
+    read = present_labels(labels, mentions)
     for n, report in enumerate(ids):
-        for c, name in enumerate(read.classes):
-            if gold[n, c] != read.present[n, c]:
+        for c, name in enumerate(labels.classes):
+            if gold[n, c] != read[n, c]:
                 kind = "miss" if gold[n, c] else "false positive"
-                yield _because(Disagreement(report, name, kind, "not mentioned"), labeler, read.mentions[n])
+                yield _because(Disagreement(report, name, kind, "not mentioned"), labels, mentions[n])
 
 
-def _because(case: Disagreement, labeler: ReportLabeler, mentions: Sequence[Mention]) -> Disagreement:
-    bearing = labeler.map.speaking_of(case.name, mentions)
-    if not bearing:
+def _because(case: Disagreement, labels: LabelMap, mentions: Sequence[Mention]) -> Disagreement:
+    evidence = labels.evidence(case.name, mentions)
+    if not evidence:
         return case
     order = (Assertion.ABSENT, Assertion.UNCERTAIN, Assertion.PRESENT)
-    decided = max(bearing, key=lambda m: order.index(m.assertion))
-    said = decided.doubt or "possible" if decided.assertion is Assertion.UNCERTAIN else decided.assertion.value
-    return replace(case, phenomenon=said, start=decided.start, end=decided.end)
+    mention, says = max(evidence, key=lambda pair: order.index(pair[1]))
+    said = mention.doubt or "possible" if says is Assertion.UNCERTAIN else says.value
+    return replace(case, phenomenon=said, start=mention.start, end=mention.end)
 
 
 def _f1(parts: NDArray[np.floating]) -> NDArray[np.floating]:

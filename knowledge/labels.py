@@ -100,9 +100,14 @@ class LabelMap:
             best[name] = _opposite(overall)
         return {name: self._values[weight] for name, weight in best.items()}
 
-    def speaking_of(self, name: str, mentions: Iterable[Mention]) -> list[Mention]:
-        """The mentions that bear on a class, in order: those that may make it present, uncertain or absent."""
-        return [m for m in mentions if speaks(m) and any(n == name for n, _ in self._says(m, _weight(m)))]
+    def evidence(self, name: str, mentions: Iterable[Mention]) -> list[tuple[Mention, Assertion]]:
+        """What the mentions say of one class, in order: "clear lungs", present, says that an opacity is absent."""
+        found = []
+        for mention in mentions:
+            if speaks(mention):
+                says = [weight for said, weight in self._says(mention, _weight(mention)) if said == name]
+                found += [(mention, _assertion(max(says)))] if says else []
+        return found
 
     def _says(self, mention: Mention, said: _Said) -> Iterator[tuple[str, _Said]]:
         for name in (self._down if said == _ABSENT else self._up).get(mention.concept, ()):
@@ -180,6 +185,10 @@ def _weight(mention: Mention) -> _Said:
     if mention.status == "hypothetical":
         return _FIRST_DOUBT
     return _PRESENT if mention.assertion is Assertion.PRESENT else _ABSENT
+
+
+def _assertion(said: _Said) -> Assertion:
+    return {_PRESENT: Assertion.PRESENT, _ABSENT: Assertion.ABSENT}.get(said, Assertion.UNCERTAIN)
 
 
 def _opposite(said: _Said) -> _Said:

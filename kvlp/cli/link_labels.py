@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from kvlp.datasets.report_labels import Reports
     from kvlp.eval.label_agreement import Agreement
+    from kvlp.knowledge.graph import KnowledgeGraph
     from kvlp.knowledge.labels import ReportLabeler, Uncertain
 
 __all__ = ["labels", "score"]
@@ -60,7 +61,9 @@ def score(
     gold: str = typer.Option("{}", "--gold", help='Name of the gold columns, "gold_{}" for a class "X" in "gold_X".'),
     classes: str = _CLASSES,
     without: str = typer.Option("", "--without", metavar="CLASSES", help="Classes to leave out of the comparison."),
-    uncertain: str = typer.Option("graded", "--uncertain", help="A doubt becomes: ones, zeros, graded."),
+    uncertain: str = typer.Option(
+        "graded", "--uncertain", help="What doubts become: ones, zeros, graded; or several."
+    ),
     where: list[str] = typer.Option([], "--where", metavar="COL=VALUE", help="Only rows with this value."),
     id_column: str = typer.Option("", "--id", help="Column with the report's id; default: the first."),
     out: Path | None = typer.Option(None, "--out", help="JSON file for the figures."),
@@ -70,26 +73,22 @@ def score(
     as_json: bool = _JSON,
 ) -> None:
     """Compare labels with a gold standard: F1 by class, micro and macro, with 95 % intervals over reports."""
-    import numpy as np
-
     from kvlp.datasets.report_labels import read_reports
-    from kvlp.eval.label_agreement import agreement, disagreements, gold_column, read_labels
+    from kvlp.eval.label_agreement import agreement, disagreements, present_labels
+    from kvlp.knowledge.labels import LabelMap
+    from kvlp.knowledge.linking import EntityLinker
 
-    labeler = _labeler(graph, classes, uncertain, _names(without))
+    knowledge, listed = _graph_and_classes(graph, classes, _names(without))
+    maps = {u: LabelMap(knowledge, listed, uncertain=cast("Uncertain", u)) for u in _names(uncertain)}
     reports = _chosen(read_reports(table, _names(text)), where)
-    columns = [gold.replace("{}", name) for name in labeler.classes]
-    missing = [c for c in columns if c not in reports.table.columns]
-    if missing:
-        raise typer.BadParameter(f"no column '{missing[0]}' in {table}", param_hint="--gold")
-    truth = np.stack([gold_column([row.get(c, "") for row in reports.table.rows], c) for c in columns], axis=1)
-    read = read_labels(labeler, reports.texts)
-    rows = agreement(truth, read.present, labeler.classes, seed=seed)
-    ids = [row.get(id_column or reports.table.columns[0], "") for row in reports.table.rows]
+    truth = _gold(reports, gold, list(listed))
+    linker = EntityLinker(knowledge)
+    mentions = [linker(report) for report in reports.texts]
+    rows = {u: agreement(truth, present_labels(m, mentions), m.classes, seed=seed) for u, m in maps.items()}
     document = {
-        "reports": len(ids), "classes": classes, "without": without, "uncertain": uncertain, "where": where,
-        "seed": seed,
-        "interval": "95 % percentile bootstrap of reports, 1000 samples", "graph_hash": labeler.map.graph_hash,
-        "rows": [{k: None if v != v else v for k, v in asdict(r).items()} for r in rows],
+        "reports": len(mentions), "classes": classes, "without": without, "where": where, "seed": seed,
+        "interval": "95 % percentile bootstrap of reports, 1000 samples", "graph_hash": knowledge.content_hash,
+        "uncertain": {u: [{k: None if v != v else v for k, v in asdict(r).items()} for r in rows[u]] for u in rows},
     }  # fmt: skip
     if out is not None:
         from kvlp.datasets.files import atomic_write
@@ -98,22 +97,42 @@ def score(
     if errors is not None:
         from kvlp.datasets.tables import write_table
 
-        cases = [asdict(case) for case in disagreements(ids, truth, read, labeler)]
+        ids = [row.get(id_column or reports.table.columns[0], "") for row in reports.table.rows]
+        cases = [asdict(case) for case in disagreements(ids, truth, next(iter(maps.values())), mentions)]
         write_table(errors, ["report", "name", "kind", "phenomenon", "start", "end"], [_strings(c) for c in cases])
-    typer.echo(json.dumps(document, indent=1) if as_json else _shown(rows))
+    typer.echo(json.dumps(document, indent=1) if as_json else "\n\n".join(_shown(u, rows[u]) for u in rows))
 
 
-def _labeler(graph: str, classes: str, uncertain: str, without: Sequence[str] = ()) -> ReportLabeler:
+def _labeler(graph: str, classes: str, uncertain: str) -> ReportLabeler:
+    from kvlp.knowledge.labels import ReportLabeler
+
+    knowledge, listed = _graph_and_classes(graph, classes, ())
+    return ReportLabeler(knowledge, listed, uncertain=cast("Uncertain", uncertain))
+
+
+def _graph_and_classes(
+    graph: str, classes: str, without: Sequence[str]
+) -> tuple[KnowledgeGraph, dict[str, tuple[str, ...]]]:
     from kvlp.knowledge.classes import load_classes
     from kvlp.knowledge.graph import KnowledgeGraph
-    from kvlp.knowledge.labels import ReportLabeler
 
     listed = {c: (c,) for c in _names(classes)} if "," in classes else load_classes(classes).concepts
     unknown = [c for c in without if c not in listed]
     if unknown:
         raise typer.BadParameter(f"no class '{unknown[0]}' in {classes}", param_hint="--without")
-    chosen = {name: concepts for name, concepts in listed.items() if name not in without}
-    return ReportLabeler(KnowledgeGraph.load(graph), chosen, uncertain=cast("Uncertain", uncertain))
+    return KnowledgeGraph.load(graph), {name: listed[name] for name in listed if name not in without}
+
+
+def _gold(reports: Reports, pattern: str, classes: Sequence[str]) -> Any:
+    import numpy as np
+
+    from kvlp.eval.label_agreement import gold_column
+
+    columns = [pattern.replace("{}", name) for name in classes]
+    missing = [c for c in columns if c not in reports.table.columns]
+    if missing:
+        raise typer.BadParameter(f"there is no column '{missing[0]}'", param_hint="--gold")
+    return np.stack([gold_column([row.get(c, "") for row in reports.table.rows], c) for c in columns], axis=1)
 
 
 def _names(text: str) -> list[str]:
@@ -139,8 +158,8 @@ def _strings(case: dict[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in case.items()}
 
 
-def _shown(rows: list[Agreement]) -> str:
-    lines = [f"{'class':28} {'F1':>6}  {'95 % interval':15} {'P':>6} {'R':>6}  {'positive':>8}"]
+def _shown(uncertain: str, rows: list[Agreement]) -> str:
+    lines = [f"doubts: {uncertain}", f"{'class':28} {'F1':>6}  {'95 % interval':15} {'P':>6} {'R':>6}  {'positive':>8}"]
     for r in rows:
         if r.f1 != r.f1:
             lines.append(f"{r.name:28} undefined: no positive report")

@@ -149,7 +149,7 @@ def test_the_score_command(table: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert status == 0
     assert "Effusion" in shown
     document = json.loads(figures.read_text(encoding="utf-8"))
-    assert document["rows"][0]["tp"] == 2  # "probable" counts as present when doubts are graded
+    assert document["uncertain"]["graded"][0]["tp"] == 2  # "probable" counts as present when doubts are graded
     assert cells(errors) == [["report", "name", "kind", "phenomenon", "start", "end"]]
     run(capsys, *args, *more, "--uncertain", "zeros")
     assert cells(errors)[1][:4] == ["003", "Effusion", "miss", "probable"]
@@ -164,7 +164,7 @@ LIST = (
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--gold", "truth_{}"), "no column 'truth_Atelectasis'"),
+        (("--gold", "truth_{}"), "there is no column 'truth_Atelectasis'"),
         (("--gold", "gold_{}", "--without", "Spots"), "no class 'Spots'"),
         (("--gold", "gold_{}", "--where", "uid"), "expected COLUMN=VALUE"),
         (("--gold", "gold_{}", "--where", "uid=999"), "no row has this value"),

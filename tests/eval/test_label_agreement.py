@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from kvlp.errors import DataError
-from kvlp.eval.label_agreement import agreement, disagreements, gold_column, read_labels
+from kvlp.eval.label_agreement import agreement, disagreements, gold_column, present_labels
 from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.knowledge.labels import ReportLabeler
 
@@ -79,13 +79,23 @@ def test_gold_cells() -> None:
 
 def test_disagreements_say_what_was_read_without_text() -> None:
     labeler = ReportLabeler(KnowledgeGraph.load("chest"), {"Effusion": ["pleural effusion"]}, uncertain="graded")
-    texts = ["Left effusion.", "No effusion.", "Possible effusion.", "AP view.", "Effusion."]
-    gold = np.array([[0], [1], [1], [1], [1]], dtype=bool)
-    read = read_labels(labeler, texts)
-    cases = list(disagreements(list("abcde"), gold, read, labeler))
+    texts = [
+        "Left effusion.",
+        "No effusion.",
+        "Possible effusion.",
+        "AP view.",
+        "Effusion.",
+        "Clear costophrenic angles.",
+    ]
+    gold = np.array([[0], [1], [1], [1], [1], [1]], dtype=bool)
+    mentions = [labeler.linker(text) for text in texts]
+    read = present_labels(labeler.map, mentions)
+    assert read[:, 0].tolist() == [True, False, False, False, True, False]
+    cases = list(disagreements(list("abcdef"), gold, labeler.map, mentions))
     assert [(c.report, c.kind, c.phenomenon, c.start, c.end) for c in cases] == [
         ("a", "false positive", "present", 5, 13),
         ("b", "miss", "absent", 3, 11),
         ("c", "miss", "possible", 9, 17),
         ("d", "miss", "not mentioned", -1, -1),
+        ("f", "miss", "absent", 0, 25),
     ]
