@@ -150,7 +150,9 @@ def attribute_words(graph: KnowledgeGraph, rules: AttributeRules) -> dict[str, C
 def _cue(rule: AttributeRule, graph: KnowledgeGraph) -> Cue | None:
     if rule.sets != "place":
         value = str(rule.value)
-        return Cue(rule.sets, value, value if rule.sets == "side" else "", (), False, rule.looks, rule.types, rule.capitals)
+        return Cue(
+            rule.sets, value, value if rule.sets == "side" else "", (), False, rule.looks, rule.types, rule.capitals
+        )
     places = tuple(_known(graph, rule.value))
     return Cue("place", "", rule.side, places) if places else None
 

@@ -101,7 +101,12 @@ def test_the_example_shows_the_rule(linker: EntityLinker, graph: KnowledgeGraph,
         assert {(m.side, m.severity, m.change, m.status) for m in mentions} == {("", "", "", "current")}
         return
     attribute = "location" if rule.sets == "place" else rule.sets
-    said = [m for m in mentions for name, start, end in m.cues if name == attribute and _is_of(rule, rule.example[start:end])]
+    said = [
+        m
+        for m in mentions
+        for name, start, end in m.cues
+        if name == attribute and _is_of(rule, rule.example[start:end])
+    ]
     assert said, rule.example
     if rule.sets == "place":
         assert set(said[0].location) == {graph.concept(name).id for name in rule.value}
@@ -127,7 +132,10 @@ REST = "severities: [small]\nchanges: [new]\nplace_types: []\nplurals: []\nunsid
     ("rule", "message"),
     [
         (ROW.replace("side", "colour"), "rule 'x' sets 'colour'; expected one of side, severity"),
-        (ROW.replace("value: left", "value: top"), "rule 'x' has the value 'top'; expected one of left, right, bilateral"),
+        (
+            ROW.replace("value: left", "value: top"),
+            "rule 'x' has the value 'top'; expected one of left, right, bilateral",
+        ),
         (ROW.replace("value: left", "worth: left"), "rule 'x' has an unknown or missing key"),
         (ROW.replace("side, value: left", "status, value: family"), "rule 'x' looks ''; a status looks forward or"),
     ],
@@ -147,7 +155,12 @@ def small_graph() -> KnowledgeGraph:
     places = [Concept(i, name, (), semantic_types=("anatomy",)) for i, name in names.items()]
     places[2] = Concept("tip", "wing tip", ("left tip", "right tip", "tips"), semantic_types=("anatomy",))
     spot = Concept("spot", "spot", (), semantic_types=("finding",))
-    links = [("lw", "side_of", "wing"), ("feather", "part_of", "lw"), ("tip", "part_of", "wing"), ("spot", "located_in", "wing")]
+    links = [
+        ("lw", "side_of", "wing"),
+        ("feather", "part_of", "lw"),
+        ("tip", "part_of", "wing"),
+        ("spot", "located_in", "wing"),
+    ]
     return KnowledgeGraph([*places, spot], [Relation(*link) for link in links], name="bird")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ FOREIGN = {
         "Aumento del tamaño de la silueta cardiaca, sin otros hallazgos de interés.",
         "El tubo endotraqueal está en buena posición y la sonda nasogástrica llega al estómago.",
         "Nódulo calcificado en el vértice derecho, estable con respecto a la radiografía anterior.",
+        "cambi cronic . pinzamient sen costofren izquierd . sin cambi respect a rx previ . no hallazg agud",  # word stems
+        "derram pleural bilateral . aument densid bas izquierd en relacion con atelectasi .",
         "IMPRESIÓN: SIN EVIDENCIA DE PATOLOGÍA AGUDA EN EL TÓRAX. NO HAY DERRAME NI CONSOLIDACIÓN.",
     ],
     "German": [
@@ -106,6 +109,11 @@ ENGLISH = [
 @pytest.mark.parametrize(("language", "text"), [(name, t) for name, texts in FOREIGN.items() for t in texts])
 def test_other_languages_are_named(language: str, text: str) -> None:
     assert (language_of(text) or "").startswith(language)
+
+
+def test_accents_may_be_characters_of_their_own() -> None:
+    text = unicodedata.normalize("NFD", "épanchement à gauche, élargissement du médiastin et opacité des deux côtés")
+    assert language_of(text) == "French"
 
 
 def test_there_are_enough_examples() -> None:
