@@ -90,6 +90,7 @@ def merge(
         version="; ".join(f"{g.name} {g.version}".strip() for g in graphs),
         licence="; ".join(dict.fromkeys(f"{g.name}: {g.licence}" for g in graphs if g.licence)),
     )
+    merged.build_report.update(found.counts())
     return Merged(merged, tuple(origins), found)
 
 

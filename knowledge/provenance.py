@@ -91,12 +91,11 @@ def united(key: str, members: Sequence[Member], tell: Teller) -> tuple[Concept, 
     defined = next((m for m in members if m[1].definition), None)
     if defined is not None:
         origins.append(Origin(key, "definition", "", tell(defined, "definition", "")))
-    own = {fold(concept.name)}
     parts = {
-        "synonym": _first((m, s, fold(s)) for m in members for s in m[1].surfaces if fold(s) not in own),
-        "description": _first((m, d, d) for m in members for d in m[1].descriptions),
-        "type": _first((m, t, t) for m in members for t in m[1].semantic_types),
-        "source_id": _first((m, i, i) for m, i in _source_ids(members)),
+        "synonym": _synonyms(members),
+        "description": _first((m, d) for m in members for d in m[1].descriptions),
+        "type": _first((m, t) for m in members for t in m[1].semantic_types),
+        "source_id": _first(_source_ids(members)),
     }
     for part, kept in parts.items():
         origins += [Origin(key, part, text, tell(member, part, text)) for member, text in kept]
@@ -113,12 +112,22 @@ def united(key: str, members: Sequence[Member], tell: Teller) -> tuple[Concept, 
     ), origins
 
 
-def _first(parts: Iterable[tuple[Member, str, str]]) -> list[tuple[Member, str]]:
-    """Each text once, with the first member that has it; the third of each triple tells which texts are the same."""
-    found: dict[str, tuple[Member, str]] = {}
-    for member, text, form in parts:
-        found.setdefault(form, (member, text))
-    return list(found.values())
+def _first(parts: Iterable[tuple[Member, str]]) -> list[tuple[Member, str]]:
+    """Each text once, with the first member that has it."""
+    found: dict[str, Member] = {}
+    for member, text in parts:
+        found.setdefault(text, member)
+    return [(member, text) for text, member in found.items()]
+
+
+def _synonyms(members: Sequence[Member]) -> list[tuple[Member, str]]:
+    """All surfaces but the name; of a later member those that none before it has, case and hyphens aside."""
+    kept = [(members[0], s) for s in members[0][1].synonyms]
+    seen = {fold(s) for s in members[0][1].surfaces}
+    for member in members[1:]:
+        kept += [(member, s) for s in member[1].surfaces if fold(s) not in seen]
+        seen |= {fold(s) for s in member[1].surfaces}
+    return kept
 
 
 def _source_ids(members: Sequence[Member]) -> Iterator[tuple[Member, str]]:

@@ -69,6 +69,7 @@ def read_obo(
     relations = _relations(files, graphs, terms, found)
     title = name or files[0].name.split(".")[0]
     graph = KnowledgeGraph(concepts, relations, name=title, version=_versions(graphs), licence=_licences(graphs))
+    graph.build_report.update(found.counts())
     if report is None:
         found.log(_LOG)
     _require_no_cycle(graph, files)

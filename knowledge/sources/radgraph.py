@@ -158,7 +158,9 @@ def radgraph_graph(
     ]
     if report is None:
         found.log(_LOG)
-    return KnowledgeGraph(concepts, relations, name=title, licence="words of reports: as the reports' licence says")
+    built = KnowledgeGraph(concepts, relations, name=title, licence="words of reports: as the reports' licence says")
+    built.build_report.update(found.counts())
+    return built
 
 
 def _statements(entities: Sequence[Entity], ids: Mapping[str, str]) -> set[tuple[str, str, str]]:

@@ -55,6 +55,10 @@ class SourceReport:
         for line in self.lines():
             logger.warning("%s", line)
 
+    def counts(self) -> dict[str, int]:
+        """How many of each kind."""
+        return {kind: len(what) for kind, what in self.named.items()}
+
     def to_dict(self) -> dict[str, dict[str, int | list[str]]]:
         """All of it, ready for JSON: kind -> count and names."""
         return {kind: {"count": len(what), "named": what} for kind, what in self.named.items()}

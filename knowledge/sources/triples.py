@@ -87,6 +87,7 @@ def read_triples(
     said = _definitions(Path(definitions), named) if definitions is not None else {}
     concepts = [_concept(key, entry, said.get(key, "")) for key, entry in named.items()]
     graph = KnowledgeGraph(concepts, relations.values(), name=name or files[0].name.split(".")[0], licence="the user's")
+    graph.build_report.update(found.counts())
     if report is None:
         found.log(_LOG)
     from kvlp.knowledge.validate import require_sound

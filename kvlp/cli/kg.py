@@ -1,85 +1,80 @@
-"""kvlp kg: build, look at and validate knowledge graphs."""
+"""kvlp kg: build, merge, look at, validate and export knowledge graphs."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kvlp.errors import ConfigError
+from kvlp.cli.kg_build import build, export, merge, open_graph
+from kvlp.cli.text import emit
 
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import Concept, KnowledgeGraph
+    from kvlp.knowledge.provenance import Origin
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build, look at and validate knowledge graphs.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Build, merge, look at, validate and export knowledge graphs."
+)
 
 _GRAPH = typer.Option("chest", "--graph", "-g", help="A bundled graph's name, or a folder.")
 _JSON = typer.Option(False, "--json", help="Print one JSON document.")
 
 
+app.command()(build)
+app.command()(merge)
+app.command()(export)
+
+
 @app.command()
-def build(
-    out: Path = typer.Option(..., "--out", help="Folder to write the graph to."),
-    obo: list[Path] = typer.Option([], "--obo", help="An OBO file (.obo, .obo.gz); give it once for each file."),
-    csv: Path | None = typer.Option(None, "--csv", help="A folder with concepts.csv and relations.csv."),
-    umls: Path | None = typer.Option(None, "--umls", help="A folder with MRCONSO.RRF (and MRREL, MRSTY, MRDEF)."),
-    name: str = typer.Option("", "--name", help="The graph's name; default: that of the source."),
+def show(
+    concept: str,
+    graph: str = _GRAPH,
+    picture: Path | None = typer.Option(None, "--picture", help="Draw it and its neighbours: .png, .svg or .pdf."),
+    limit: int = typer.Option(8, "--limit", help="How many neighbours of a relation the picture shows.", min=2),
     as_json: bool = _JSON,
 ) -> None:
-    """Build a graph folder from OBO files, a CSV folder or UMLS tables."""
-    from kvlp.knowledge.graph import KnowledgeGraph
-
-    if sum((bool(obo), csv is not None, umls is not None)) != 1:
-        raise ConfigError("give exactly one source: --obo FILE (repeatable), --csv FOLDER or --umls FOLDER")
-    if obo:
-        graph = KnowledgeGraph.from_obo(*obo, name=name)
-    elif csv is not None:
-        graph = KnowledgeGraph.from_csv(csv)
-    else:
-        graph = KnowledgeGraph.from_umls(umls or "")
-    if name:
-        graph = graph.renamed(name)
-    graph.save(out)
-    figures = {"out": str(out), **_figures(graph)}
-    _print(figures, as_json, [f"{graph.name}: {len(graph)} concepts, {len(graph.relations)} relations -> {out}"])
-
-
-@app.command()
-def show(concept: str, graph: str = _GRAPH, as_json: bool = _JSON) -> None:
-    """Show one concept: by id, source id (C0018800, HP:0001640) or any name."""
-    opened = _open(graph)
+    """Show one concept and its neighbours: by id, source id (C0018800, HP:0001640) or any name."""
+    opened = open_graph(graph)
     found = opened.concept(concept)
     relations = opened.neighbours(found.id, direction="both")
+    origins = _origins(graph, found.id)
     data = {**_concept(found), "relations": [dataclasses.asdict(r) for r in relations]}
+    data |= {"provenance": [dataclasses.asdict(o) for o in origins]} if origins else {}
+    if picture is not None:
+        from kvlp.knowledge.draw import draw_neighbourhood
+
+        data["picture"] = str(draw_neighbourhood(opened, found.id, picture, limit=limit))
     lines = [f"{found.name}  [{found.id}]  {', '.join(found.semantic_types)}"]
     lines += [f"  {found.definition}"] if found.definition else []
     lines += [f"  also: {', '.join(found.synonyms)}"] if found.synonyms else []
     lines += [f"  looks like: {text}" for text in found.descriptions]
     lines += [f"  ids: {', '.join(found.source_ids)}"] if found.source_ids else []
-    lines += [f"  {r.head} {r.type} {r.tail}" for r in relations]
-    _print(data, as_json, lines)
+    lines += [f"  {line}" for line in _told(origins)]
+    lines += [f"  {_end(opened, found, r.head)} {r.type} {_end(opened, found, r.tail)}" for r in relations]
+    lines += [f"picture: {picture}"] if picture is not None else []
+    emit(data, lines, as_json=as_json)
 
 
 @app.command()
 def find(text: str, graph: str = _GRAPH, k: int = typer.Option(10, "-k", min=1), as_json: bool = _JSON) -> None:
     """Find concepts by words of their names."""
-    found = _open(graph).find(text, k=k)
+    found = open_graph(graph).find(text, k=k)
     lines = [f"{c.id:40} {c.name}  ({', '.join(c.semantic_types)})" for c in found]
-    _print([_concept(c) for c in found], as_json, lines or ["nothing found"])
+    emit([_concept(c) for c in found], lines or ["nothing found"], as_json=as_json)
 
 
 @app.command()
 def path(a: str, b: str, graph: str = _GRAPH, as_json: bool = _JSON) -> None:
     """Show a shortest way between two concepts, with the relations on it."""
-    opened = _open(graph)
+    opened = open_graph(graph)
     ids = opened.shortest_path(a, b)
     steps = [_step(opened, one, two) for one, two in pairwise(ids)]
     data = {"path": ids, "relations": [dict(zip(("head", "type", "tail"), s, strict=True)) for s in steps]}
-    _print(data, as_json, [" ".join(s) for s in steps] or ids)
+    emit(data, [f"{_named(opened, h)} {r} {_named(opened, t)}" for h, r, t in steps] or ids, as_json=as_json)
 
 
 @app.command()
@@ -87,12 +82,12 @@ def stats(
     graph: str = typer.Argument("chest", help="A bundled graph's name, or a folder."), as_json: bool = _JSON
 ) -> None:
     """Count concepts, surfaces and relations by type; print the content hash and the licence."""
-    figures = _figures(_open(graph))
+    figures = _figures(open_graph(graph))
     lines = [f"{key}: {value}" for key, value in figures.items() if not isinstance(value, dict)]
     for key, counts in figures.items():
         if isinstance(counts, dict):
             lines += [f"{key}:", *(f"  {kind or '(none)'}: {n}" for kind, n in counts.items())]
-    _print(figures, as_json, lines)
+    emit(figures, lines, as_json=as_json)
 
 
 @app.command()
@@ -102,19 +97,45 @@ def validate(
     as_json: bool = _JSON,
 ) -> None:
     """Name dangling relations, is_a cycles, shared surfaces, missing definitions; exit 1 on errors."""
-    problems = _open(graph, check=False).validate()
+    problems = open_graph(graph, check=False).validate()
     errors = sum(p.severity == "error" for p in problems)
     lines = [f"{p.severity}: {p.kind}: {p.message}" for p in problems]
     lines.append(f"{errors} errors, {len(problems) - errors} warnings")
-    _print([dataclasses.asdict(p) for p in problems], as_json, lines)
+    emit([dataclasses.asdict(p) for p in problems], lines, as_json=as_json)
     if errors or (strict and problems):
         raise typer.Exit(1)
 
 
-def _open(graph: str, *, check: bool = True) -> KnowledgeGraph:
-    from kvlp.knowledge.graph import KnowledgeGraph
+def _origins(graph: str, concept_id: str) -> list[Origin]:
+    """Where the parts of a merged graph's concept came from; nothing for other graphs."""
+    from kvlp.knowledge.provenance import read_origins
 
-    return KnowledgeGraph.load(graph, check=check)
+    return [o for o in read_origins(graph) if o.concept == concept_id]
+
+
+def _told(origins: list[Origin]) -> list[str]:
+    """One line a graph: what it gave."""
+    given: dict[str, dict[str, int]] = {}
+    for o in origins:
+        parts = given.setdefault(o.graph, {})
+        parts[o.part] = parts.get(o.part, 0) + 1
+    return [
+        f"from {name}: {', '.join(_counted(part, n) for part, n in parts.items())}" for name, parts in given.items()
+    ]
+
+
+def _counted(part: str, n: int) -> str:
+    return f"{n} {part.replace('_', ' ')}s" if n > 1 else part.replace("_", " ")
+
+
+def _end(graph: KnowledgeGraph, found: Concept, end: str) -> str:
+    return end if end == found.id else _named(graph, end)
+
+
+def _named(graph: KnowledgeGraph, key: str) -> str:
+    """An id that does not speak for itself stands behind the name."""
+    name = graph[key].name if key in graph else key
+    return key if name in (key, key.replace("_", " ")) else f"{name} [{key}]"
 
 
 def _concept(concept: Concept) -> dict[str, Any]:
@@ -143,7 +164,3 @@ def _figures(graph: KnowledgeGraph) -> dict[str, Any]:
         "semantic_types": dict(Counter(t for c in graph for t in c.semantic_types or ("",)).most_common()),
         "relation_types": dict(Counter(r.type for r in graph.relations).most_common()),
     }
-
-
-def _print(data: object, as_json: bool, lines: list[str]) -> None:
-    typer.echo(json.dumps(data, indent=1, ensure_ascii=False) if as_json else "\n".join(lines))
