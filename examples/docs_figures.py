@@ -3,7 +3,7 @@
     python examples/docs_figures.py RUN/results.jsonl --out docs/figures/NAME.json
     python examples/docs_figures.py docs/figures/NAME.json
 
-The first writes every area under the curve, difference and retrieval figure with its interval, its split and the hashes
+The figures of `kvlp link score --out` are shown too. The first writes every area under the curve, difference and retrieval figure with its interval, its split and the hashes
 of data, model, graph and prompts; the second prints a table of them for a page.
 """
 
@@ -54,6 +54,20 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def agreement_table(document: dict[str, Any]) -> str:
+    """A Markdown table of `kvlp link score`: F1 by class with its interval, a column for each way to count doubt."""
+    ways = document["uncertain"]
+    lines = [f"| class | positive | {' | '.join(ways)} |", f"| --- | --- |{' --- |' * len(ways)}"]
+    for rows in zip(*ways.values(), strict=True):
+        positive = f"{rows[0]['n_positive']} classes" if rows[0]["name"] == "macro" else rows[0]["n_positive"]
+        lines.append(f"| {rows[0]['name']} | {positive} | {' | '.join(map(_f1, rows))} |")
+    return "\n".join(lines)
+
+
+def _f1(row: dict[str, Any]) -> str:
+    return "undefined" if row["f1"] is None else f"{row['f1']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+
+
 def main() -> None:
     """Write the figures, or print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,7 +80,7 @@ def main() -> None:
             atomic_write(arguments.out, (json.dumps(kept, indent=1) + "\n").encode())
     else:
         kept = json.loads(arguments.figures.read_text(encoding="utf-8"))
-    print(table(kept["rows"]))
+    print(agreement_table(kept) if "uncertain" in kept else table(kept["rows"]))
 
 
 if __name__ == "__main__":

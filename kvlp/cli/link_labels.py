@@ -35,13 +35,14 @@ def labels(
     uncertain: str = _UNCERTAIN,
     keep: str = typer.Option("", "--keep", metavar="COLS", help="Columns to copy; default: those that identify a row."),
     graph: str = _GRAPH,
+    any_language: bool = typer.Option(False, "--any-language", help="Read rows that are not English, too."),
     as_json: bool = _JSON,
 ) -> None:
     """Label reports: 1 present, 0 absent, -1 uncertain, empty where nothing is said. Exit 1 if a row was not read."""
     from kvlp.cli.zeroshot import counter
     from kvlp.datasets.report_labels import label_table
 
-    labeler = _labeler(graph, classes, uncertain)
+    labeler = _labeler(graph, classes, uncertain, language=None if any_language else "en")
     done = label_table(table, out, labeler, columns=_names(text), keep=_names(keep), progress=counter("read reports"))
     if as_json:
         typer.echo(json.dumps({**asdict(done), "path": str(done.path)}, indent=1))
@@ -61,9 +62,7 @@ def score(
     gold: str = typer.Option("{}", "--gold", help='Name of the gold columns, "gold_{}" for a class "X" in "gold_X".'),
     classes: str = _CLASSES,
     without: str = typer.Option("", "--without", metavar="CLASSES", help="Classes to leave out of the comparison."),
-    uncertain: str = typer.Option(
-        "graded", "--uncertain", help="What doubts become: ones, zeros, graded; or several."
-    ),
+    uncertain: str = typer.Option("graded", "--uncertain", help="What doubts become: ones, zeros, graded; or several."),
     where: list[str] = typer.Option([], "--where", metavar="COL=VALUE", help="Only rows with this value."),
     id_column: str = typer.Option("", "--id", help="Column with the report's id; default: the first."),
     out: Path | None = typer.Option(None, "--out", help="JSON file for the figures."),
@@ -103,11 +102,13 @@ def score(
     typer.echo(json.dumps(document, indent=1) if as_json else "\n\n".join(_shown(u, rows[u]) for u in rows))
 
 
-def _labeler(graph: str, classes: str, uncertain: str) -> ReportLabeler:
+def _labeler(graph: str, classes: str, uncertain: str, language: str | None) -> ReportLabeler:
     from kvlp.knowledge.labels import ReportLabeler
+    from kvlp.knowledge.linking import EntityLinker
 
     knowledge, listed = _graph_and_classes(graph, classes, ())
-    return ReportLabeler(knowledge, listed, uncertain=cast("Uncertain", uncertain))
+    linker = EntityLinker(knowledge, language=language)
+    return ReportLabeler(knowledge, listed, uncertain=cast("Uncertain", uncertain), linker=linker)
 
 
 def _graph_and_classes(

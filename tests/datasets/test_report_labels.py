@@ -138,6 +138,7 @@ def test_the_labels_command_exits_1_for_rows_not_read(
     assert status == 1
     assert "row 2" in said
     assert len(cells(out)) == 3
+    assert run(capsys, "labels", str(table), "--text", "findings", "--out", str(out), "--any-language")[0] == 0
 
 
 def test_the_score_command(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
