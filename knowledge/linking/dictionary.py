@@ -11,7 +11,7 @@ wins, and groups do not disturb each other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from kvlp.knowledge.linking.normalise import normalise
@@ -33,32 +33,22 @@ class Dictionary(Generic[T]):
 
     def __init__(self, groups: Sequence[Mapping[str, T]]) -> None:
         self._n_groups = len(groups)
-        self._size = 0
-        # a phrase, or the first words of one -> (group, meaning) pairs; empty for what only begins phrases
+        # a phrase -> (group, meaning) pairs; empty for what is no phrase but begins one
         self._meanings: dict[str, tuple[tuple[int, T], ...]] = {}
-        # words with which longer phrases begin
-        self._beginnings: set[str] = set()
-        shared: dict[tuple[int, int], tuple[tuple[int, T]]] = {}
         for number, group in enumerate(groups):
+            pairs = {id(meaning): ((number, meaning),) for meaning in group.values()}
             for phrase, meaning in group.items():
-                pair = shared.setdefault((number, id(meaning)), ((number, meaning),))
-                self._add(phrase, pair)
+                self._meanings[phrase] = self._meanings.get(phrase, ()) + pairs[id(meaning)]
+        self._meanings.pop("", None)
+        self._size = len(self._meanings)
+        beginnings = _beginnings(self._meanings)
+        for beginning in beginnings:
+            self._meanings.setdefault(beginning, ())
+        # words with which longer phrases begin
+        self._first_words = {b for b in beginnings if " " not in b}
 
     def __len__(self) -> int:
         return self._size
-
-    def _add(self, phrase: str, pair: tuple[tuple[int, T]]) -> None:
-        if not phrase:
-            return
-        there = self._meanings.get(phrase, ())
-        self._size += not there
-        self._meanings[phrase] = there + pair
-        stop = phrase.rfind(" ")
-        if stop > 0:
-            self._beginnings.add(phrase[: phrase.find(" ")])
-        while stop > 0 and phrase[:stop] not in self._meanings:
-            self._meanings[phrase[:stop]] = ()
-            stop = phrase.rfind(" ", 0, stop)
 
     def find(self, text: str) -> list[list[Found]]:
         """Find all phrases: for each group a list of (start, end, meaning), in order, apart from each other."""
@@ -72,7 +62,7 @@ class Dictionary(Generic[T]):
             meanings = meanings_of(word)
             if meanings is not None:
                 end_of_word = stop = first + len(word)
-                if word in self._beginnings:
+                if word in self._first_words:
                     longer = []
                     while meanings is not None:
                         if meanings:
@@ -92,6 +82,16 @@ class Dictionary(Generic[T]):
                             done[group] = stop
             first += len(word) + 1
         return hits
+
+
+def _beginnings(phrases: Iterable[str]) -> set[str]:
+    """The phrases without their last word, without their last two words ... down to one word."""
+    found: set[str] = set()
+    todo = {p.rpartition(" ")[0] for p in phrases}
+    while todo:
+        found |= todo
+        todo = {p.rpartition(" ")[0] for p in todo} - found
+    return found - {""}
 
 
 def expand(phrases: Sequence[str]) -> Iterator[str]:

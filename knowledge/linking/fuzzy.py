@@ -62,8 +62,8 @@ class Spelling:
     def __init__(self, surfaces: Collection[str], phrases: Iterable[str]) -> None:
         self._surfaces = surfaces
         self._phrases = frozenset(phrases)
-        self._meant = frozenset(w for s in surfaces for w in s.split())
-        self._words = self._meant.union(w for p in self._phrases for w in p.split())
+        self._meant = frozenset(" ".join(surfaces).split())
+        self._words = self._meant.union(" ".join(self._phrases).split())
         self._known = self._words | known_words()
         self._fixed: dict[str, Edit | None] = {}
 

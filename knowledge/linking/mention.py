@@ -26,8 +26,8 @@ class Mention(NamedTuple):
         trigger_end: one past their last character, or None.
         section: indication, comparison, technique, findings, impression or other.
         score: in (0, 1]: 1 a surface of the graph, less for an inflected one, shared out where it is ambiguous.
-        doubt: how strong the doubt of an uncertain mention is, from nearly absent to nearly present: unlikely, possible,
-            alternative ("atelectasis or scarring"), borderline, probable; "" for others.
+        doubt: how strong the doubt of an uncertain mention is, from nearly absent to nearly present: unlikely,
+            possible, alternative ("atelectasis or scarring"), borderline, probable; "" for others.
         side: left, right, bilateral, or "" where none is said.
         location: ids of the places that are said, the nearest ones ("left lower lobe", not also "lung").
         severity: trace, small, mild, moderate, large, severe, or "".
