@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,13 @@ from kvlp.typing import Assertion
 if TYPE_CHECKING:
     from kvlp.checkpoints import Model
     from kvlp.knowledge.graph import KnowledgeGraph
+    from kvlp.knowledge.prompts import AttributePrompts, Prompts
 
 __all__ = ["ImplausibleImageWarning", "ZeroShotClassifier"]
 
 Floats = NDArray[np.float64]
-Templates = str | Path | Mapping[str, Sequence[str]] | None
+#: a file of templates, templates, or what writes sentences itself
+Templates: TypeAlias = "str | Path | Mapping[str, Sequence[str]] | Prompts | AttributePrompts | None"
 
 
 class ImplausibleImageWarning(UserWarning):
@@ -45,9 +47,9 @@ class ZeroShotClassifier:
         score: "pair" takes the similarity to prompts that say "present" minus that to prompts that say "absent" (the
             softmax over the two is the sigmoid of their difference); "positive" takes the first alone.
         synonyms: prompts with the graph's synonyms too.
-        style: "ensemble" of several wordings, or "plain" for one.
-        templates: other wordings: a YAML file like the bundled `prompts.yaml`, or {"present": ["There is {}."],
-            "absent": ["There is no {}."]}.
+        style: "ensemble" of several wordings, "plain" for one, or another style of `Prompts`, such as "attributes".
+        templates: other wordings: a YAML file like the bundled `prompts.yaml`, {"present": ["There is {}."],
+            "absent": ["There is no {}."]}, or a writer: `Prompts`, or `AttributePrompts` with a back-end of its own.
         errors: what an image that cannot be read does: "raise", or "flag" for a row of NaN.
         batch_size: images read and encoded at once.
         progress: called with (images done, total) after each batch.
@@ -71,7 +73,7 @@ class ZeroShotClassifier:
         graph: KnowledgeGraph | None = None,
         score: Literal["pair", "positive"] = "pair",
         synonyms: bool = True,
-        style: Literal["ensemble", "plain"] = "ensemble",
+        style: str = "ensemble",
         templates: Templates = None,
         errors: Literal["raise", "flag"] = "raise",
         batch_size: int = 64,
@@ -192,7 +194,8 @@ class ZeroShotClassifier:
             return self._from_templates(name, self.templates)
         from kvlp.knowledge.prompts import Prompts
 
-        writer = Prompts(self.graph, templates=self.templates)
+        ready = self.templates is not None and not isinstance(self.templates, str | Path)
+        writer: Any = self.templates if ready else Prompts(self.graph, templates=self.templates)
         say = partial(writer.sentences, name, synonyms=self.synonyms, style=self.style)
         return {"present": say(Assertion.PRESENT), "absent": say(Assertion.ABSENT)}
 

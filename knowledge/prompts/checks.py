@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.surfaces import near
 
-__all__ = ["hint", "read_yaml", "require_known", "require_mapping", "require_words"]
+__all__ = ["hint", "read_bundled", "read_yaml", "require_known", "require_mapping", "require_words"]
 
 
 def read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
@@ -33,6 +34,12 @@ def read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
         line = f" (line {mark.line + 1})" if mark else ""
         raise KnowledgeError(f"{path}: no valid YAML{line}; quote texts with colons or braces") from None
     return raw, require_mapping(data, str(path))
+
+
+@cache
+def read_bundled(name: str) -> tuple[str, dict[str, Any]]:
+    """Read a file that comes with kvlp, once; nobody may change what is returned."""
+    return read_yaml(Path(__file__).with_name(name))
 
 
 def hint(word: str, known: Iterable[str]) -> str:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from kvlp.errors import KnowledgeError
-from kvlp.knowledge.prompts.checks import read_yaml, require_known, require_mapping, require_words
+from kvlp.knowledge.prompts.checks import read_bundled, read_yaml, require_known, require_mapping, require_words
 from kvlp.knowledge.prompts.templates import KINDS
 from kvlp.typing import PathLike
 
 __all__ = ["AttributeRules"]
 
-_BUNDLED = Path(__file__).with_name("attributes.yaml")
+_BUNDLED = "attributes.yaml"
 _FIELDS = ("x", "mask")
 _LOOKS = ("color", "shape", "texture")
 
@@ -37,9 +37,9 @@ class AttributeRules:
     """
 
     def __init__(self, path: PathLike | None = None) -> None:
-        raw, base = read_yaml(_BUNDLED)
+        raw, base = read_bundled(_BUNDLED)
         own_raw, own = ("", {}) if path is None else read_yaml(Path(path))
-        where = str(path or _BUNDLED.name)
+        where = str(path or _BUNDLED)
         for part, value in own.items():
             require_known(part, base, f"{where}: key")
             require_mapping(value, f"{where}: {part}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kvlp.errors import KnowledgeError
-from kvlp.knowledge.prompts.checks import hint, read_yaml, require_known, require_mapping, require_words
+from kvlp.knowledge.prompts.checks import hint, read_bundled, read_yaml, require_known, require_mapping, require_words
 from kvlp.knowledge.prompts.grammar import Grammar, Phrase, start
 from kvlp.typing import Assertion, PathLike
 
@@ -42,7 +42,6 @@ KINDS: dict[str, str] = {
 }
 #: the styles that `templates` gives: all wordings, or the first one alone
 PLAIN_STYLES = ("ensemble", "plain")
-_HERE = Path(__file__).parent
 _PHRASE_FIELDS = ("a", "A", "x", "X")
 _OWN_FIELDS = (*_PHRASE_FIELDS, "is")
 _MODIFIERS = tuple(kind for kind, what in KINDS.items() if what == "modifier")
@@ -148,8 +147,8 @@ class TemplateFile:
     """
 
     def __init__(self, path: PathLike | None = None) -> None:
-        base_raw, base = read_yaml(_HERE / "prompts.yaml")
-        styles_raw, styles = read_yaml(_HERE / "styles.yaml")
+        base_raw, base = read_bundled("prompts.yaml")
+        styles_raw, styles = read_bundled("styles.yaml")
         raw, data = ("", {}) if path is None else read_yaml(Path(path))
         where = "prompts.yaml" if path is None else str(path)
         for key in data:

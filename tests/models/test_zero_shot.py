@@ -17,6 +17,7 @@ from kvlp.checkpoints import Model, load
 from kvlp.datasets.phantom import generate_phantom
 from kvlp.errors import ConfigError, DataError, ImageError, ShapeError
 from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.knowledge.prompts import AttributePrompts
 from kvlp.zero_shot import ImplausibleImageWarning, ZeroShotClassifier
 
 WORDS = ["effusion", "pneumothorax", "abnormal", "normal"]
@@ -114,6 +115,37 @@ def test_own_templates(graph: KnowledgeGraph) -> None:
     with pytest.raises(ConfigError, match="'present' and 'absent'"):
         ZeroShotClassifier(Toy(), ["effusion"], templates={"present": ["{} seen"]}).predict(EMBEDDINGS)
     ZeroShotClassifier(Toy(), ["effusion"], templates={"present": ["{}"]}, score="positive").predict(EMBEDDINGS)
+
+
+def test_a_class_scores_the_same_alone_or_among_others_by_its_attributes(
+    graph: KnowledgeGraph, radiographs: Any
+) -> None:
+    model = load("phantom-tiny")
+    X = [radiographs.path_of(record) for record in radiographs]
+    names = ["pneumothorax", "No Finding", "pleural effusion", "left basal opacity"]
+    whole = ZeroShotClassifier(model, names, graph=graph, style="attributes", synonyms=False)
+    assert "There is a pneumothorax in the pleural space." in whole.prompts("pneumothorax")["present"]
+    assert "There is no pneumothorax on either side." in whole.prompts("pneumothorax")["absent"]
+    among = whole.predict_proba(X)
+    assert np.isfinite(among).all()
+    for column, name in enumerate(names):
+        alone = ZeroShotClassifier(model, [name], graph=graph, style="attributes", synonyms=False).predict_proba(X)
+        np.testing.assert_allclose(alone[:, 0], among[:, column], atol=1e-5)
+    plain = ZeroShotClassifier(model, names, graph=graph, style="plain", synonyms=False).predict_proba(X)
+    np.testing.assert_allclose(plain[:, [1, 3]], among[:, [1, 3]], atol=1e-5)  # these have no attributes
+    assert np.abs(plain[:, [0, 2]] - among[:, [0, 2]]).max() > 1e-3
+
+
+def test_a_writer_of_prompts_may_be_given(graph: KnowledgeGraph) -> None:
+    writer = AttributePrompts(graph, backend="definition")
+    classifier = ZeroShotClassifier(Toy(), ["pleural effusion"], graph=graph, style="color", templates=writer)
+    assert classifier.prompts("pleural effusion")["absent"][:2] == [
+        "There is no pleural effusion.",
+        "There is no pleural effusion, which would be white in color.",
+    ]
+    assert classifier.predict(EMBEDDINGS).shape == (3, 1)
+    with pytest.raises(ConfigError, match="style 'colour' is unknown; did you mean 'color'"):
+        classifier.set_params(style="colour").predict(EMBEDDINGS)
 
 
 def test_all_forms_of_an_image_score_alike(radiographs: Any, graph: KnowledgeGraph) -> None:
