@@ -72,6 +72,15 @@ class Item:
     def end(self) -> int:
         return self.mention.end
 
+    def holds(self, hit: CueHit) -> bool:
+        """Whether a cue stands among the finding's own words."""
+        return self.mention.start < hit[1] and hit[0] < self.mention.end
+
+    def take_own(self, number: int, hit: CueHit) -> None:
+        """Take a cue from the finding's own words, where "increased" and "new" compare with nothing."""
+        if hit[2].value not in _OF_DEGREE:
+            self.said.append((number, hit))
+
 
 @dataclass(slots=True)
 class Part:
@@ -95,10 +104,10 @@ class Spread:
 
     def give(self) -> None:
         """Add the cue to the findings that it speaks of."""
-        inside = [i for i in self.items if i.start < self.end and self.start < i.end]
+        inside = [i for i in self.items if i.holds(self.hit)]
         if inside:
-            for item in inside if self.cue.value not in _OF_DEGREE else ():
-                item.said.append((self.number, self.hit))
+            for item in inside:
+                item.take_own(self.number, self.hit)
             return
         if self.cue.sets == "place" and _BEYOND.search(self.text, max(0, self._first() - 30), self._first()):
             return

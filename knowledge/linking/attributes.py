@@ -102,14 +102,16 @@ class AttributeReader:
         if not cues or True not in asserted:
             return list(mentions)
         items = [Item(m, m.concept not in self._unsided) for m, a in zip(mentions, asserted, strict=True) if a]
-        parts = cut(text, items, cues, words)
-        for number, part in enumerate(parts):
-            for hit in part.cues:
-                if hit[2].sets == "status":
-                    self._status(text, parts, number, hit, items)
-                else:
-                    Spread(text, parts, items, number, hit).give()
-        self._rename(text, items)
+        if not _all_inside(items, cues):
+            parts = cut(text, items, cues, words)
+            for number, part in enumerate(parts):
+                for hit in part.cues:
+                    if hit[2].sets == "status":
+                        self._status(text, parts, number, hit, items)
+                    else:
+                        Spread(text, parts, items, number, hit).give()
+        if len(items) > 1:
+            self._rename(text, items)
         done = iter([self._finish(item) for item in items])
         return [n for m, a in zip(mentions, asserted, strict=True) for n in (next(done) if a else [m])]
 
@@ -184,6 +186,19 @@ class AttributeReader:
             status=values.get("status", "current"),
             cues=tuple([("location" if c.places else c.sets, start, end) for start, end, c in hits]),
         )
+
+
+def _all_inside(items: Sequence[Item], cues: Sequence[CueHit]) -> bool:
+    """Give each cue to the findings in whose words it stands, if all of them stand in such words: the common case."""
+    given = []
+    for hit in cues:
+        inside = [item for item in items if item.holds(hit)]
+        if not inside or hit[2].sets == "status":
+            return False
+        given += [(item, hit) for item in inside]
+    for item, hit in given:
+        item.take_own(0, hit)
+    return True
 
 
 def _place(hit: CueHit) -> Span:
