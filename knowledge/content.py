@@ -1,10 +1,9 @@
-"""The content hash of a graph: sha256 over the sorted lines that state its concepts and relations."""
+"""The content hash of a graph: sha256 over the sorted lines (JSON lists) that state its concepts and relations."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from json.encoder import encode_basestring as _quoted  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING
 
@@ -14,15 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["hash_of_objects", "hash_of_tables"]
 
-_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
-#: lines hashed at once
-_BLOCK = 20_000
+#: concepts told at once
+_TOGETHER = 1024
 
 
 def hash_of_objects(concepts: Iterable[Concept], relations: Iterable[Relation]) -> str:
     """Return the hash (hex); the order of concepts, relations and what a concept lists does not count."""
     lines = [_concept_line(c) for c in concepts]
-    lines += [_ENCODE([r.head, r.type, r.tail, r.source]) for r in relations]
+    lines += [f"[{', '.join(map(_quoted, (r.head, r.type, r.tail, r.source)))}]" for r in relations]
     digest = hashlib.sha256()
     for line in sorted(lines):
         digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
@@ -39,20 +37,28 @@ def hash_of_tables(store: TableStore) -> str:
     types = [_quoted(t) for t in store.types.dictionary]
     sources = [_quoted(s) for s in store.sources.dictionary]
     digest = hashlib.sha256()
-    block: list[str] = []
-    for row in sorted(range(len(ids)), key=ids.__getitem__):
-        own, ends = ids[row], store.numbers_at(row)
-        lines = [f"[{own}, {types[t]}, {ids[tail]}, {sources[s]}]" for t, tail, s in zip(*ends, strict=True)]
-        lines.append(_concept_line(store.concept(row)))
-        lines.sort()
-        block += lines
-        if len(block) > _BLOCK:
-            digest.update(("\n".join(block) + "\n").encode())
-            block.clear()
-    digest.update("".join(f"{line}\n" for line in block).encode())
+    for first, last in _runs(sorted(range(len(ids)), key=ids.__getitem__)):
+        lines: list[str] = []
+        links = store.numbers_between(first, last)
+        for own, concept, ends in zip(ids[first:last], store.concepts_between(first, last), links, strict=True):
+            group = [f"[{own}, {types[t]}, {ids[tail]}, {sources[s]}]\n" for t, tail, s in ends]
+            group.append(_concept_line(concept) + "\n")
+            group.sort()
+            lines += group
+        digest.update("".join(lines).encode())
     return digest.hexdigest()
 
 
+def _runs(order: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Cut a sequence of numbers into runs that go up by one, none longer than _TOGETHER; yield (first, last + 1)."""
+    first = 0
+    for at in range(1, len(order) + 1):
+        if at == len(order) or order[at] != order[at - 1] + 1 or at - first == _TOGETHER:
+            yield order[first], order[at - 1] + 1
+            first = at
+
+
 def _concept_line(c: Concept) -> str:
-    parts = [c.id, c.name, c.definition, c.number, *map(sorted, (c.synonyms, c.descriptions, c.semantic_types))]
-    return _ENCODE([*parts, sorted(c.source_ids)])
+    lists = (sorted(values) for values in (c.synonyms, c.descriptions, c.semantic_types, c.source_ids))
+    told = [f"[{', '.join(map(_quoted, values))}]" for values in lists]
+    return f"[{', '.join(map(_quoted, (c.id, c.name, c.definition, c.number)))}, {', '.join(told)}]"

@@ -6,7 +6,7 @@ or a folder of CSV files that a person can edit (see sources/csv_folder.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -202,11 +202,36 @@ class KnowledgeGraph:
         return merge(graphs, name=name, on=on).graph
 
     @classmethod
-    def from_umls(cls, folder: PathLike) -> KnowledgeGraph:
-        """Read UMLS tables (MRCONSO.RRF, and MRREL, MRSTY, MRDEF where they are); needs the user's own licence."""
+    def from_umls(
+        cls,
+        folder: PathLike,
+        *,
+        languages: Sequence[str] | None = ("ENG",),
+        vocabularies: Collection[str] | None = None,
+        semantic_types: Collection[str] | None = None,
+        relations: Collection[str] | None = None,
+        suppressed: bool = False,
+        out: PathLike | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> KnowledgeGraph:
+        """Read UMLS tables (MRCONSO.RRF, and MRREL, MRSTY, MRDEF, MRRANK where they are); needs the user's own licence.
+
+        The filters choose LAT codes, SAB codes, types of concepts (names or TUIs) and types of relations; None takes
+        all. `out` writes the graph there and opens it from there: a whole release does not fit otherwise into little
+        memory. See kvlp.knowledge.sources.umls for what becomes of the rows, and for what it raises.
+        """
         from kvlp.knowledge.sources import umls
 
-        return umls.read_umls(Path(folder))
+        return umls.read_umls(
+            Path(folder),
+            languages=languages,
+            vocabularies=vocabularies,
+            semantic_types=semantic_types,
+            relations=relations,
+            suppressed=suppressed,
+            out=out,
+            progress=progress,
+        )
 
     def renamed(self, name: str) -> KnowledgeGraph:
         """Return the same graph under another name."""
@@ -299,11 +324,11 @@ class KnowledgeGraph:
 
     def parents(self, concept_id: str) -> list[str]:
         """Return what the concept is a kind of (is_a, one step)."""
-        return [r.tail for r in self.neighbours(concept_id, "is_a") if r.tail in self]
+        return list(dict.fromkeys(r.tail for r in self.neighbours(concept_id, "is_a") if r.tail in self))
 
     def children(self, concept_id: str) -> list[str]:
         """Return the kinds of the concept (is_a, one step back)."""
-        return [r.head for r in self.neighbours(concept_id, "is_a", "in") if r.head in self]
+        return list(dict.fromkeys(r.head for r in self.neighbours(concept_id, "is_a", "in") if r.head in self))
 
     def ancestors(self, concept_id: str) -> set[str]:
         """Return all concepts above this one by is_a; the concept itself is not among them."""

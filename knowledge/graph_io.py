@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from kvlp.typing import IntArray
 
-__all__ = ["FORMAT", "adjacency", "altered_files", "load_folder", "save_folder"]
+__all__ = ["FORMAT", "adjacency", "altered_files", "load_folder", "save_folder", "write_folder"]
 
 #: version of the folder layout; a reader refuses what it does not know
 FORMAT = 2
@@ -49,10 +49,15 @@ def save_folder(graph: KnowledgeGraph, folder: Path) -> Path:
 
     _require_pyarrow()
     require_sound(graph, f"graph '{graph.name}' cannot be saved")
-    if folder.exists() and not folder.is_dir():
-        raise KnowledgeError(f"{folder}: expected a folder to write the graph to, found a file")
     store = graph.store
     tables = store.tables if isinstance(store, TableStore) else tables_of(graph.concepts, graph.relations)
+    return write_folder(graph, tables, folder)
+
+
+def write_folder(graph: KnowledgeGraph, tables: Tables, folder: Path) -> Path:
+    """Write a graph that is known to be sound, from its tables; return the folder."""
+    if folder.exists() and not folder.is_dir():
+        raise KnowledgeError(f"{folder}: expected a folder to write the graph to, found a file")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "graph.json").unlink(missing_ok=True)
     files = {path.name: _facts(path) for path in _write(tables, folder)}

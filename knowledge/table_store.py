@@ -6,6 +6,7 @@ Entries number the surfaces: the name of row r is entry r, then come all synonym
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,8 +62,8 @@ class TableStore:
         self._by_surface = HashIndex(self._arrays["surface_hash"], self._arrays["surface_entry"])
         words = Texts(tables.column("words", "word"))
         self._words = WordIndex(words, self._arrays["word_indptr"], self._arrays["word_postings"])
-        self.concepts: Sequence[Concept] = LazyRows(len(self.ids), self.concept)
-        self.relations: Sequence[Relation] = LazyRows(len(self.heads), self.relation)
+        self.concepts: Sequence[Concept] = LazyRows(len(self.ids), self.concepts_between)
+        self.relations: Sequence[Relation] = LazyRows(len(self.heads), self.relations_between)
 
     def _require_fitting(self) -> None:
         concepts, relations, entries = len(self.ids), len(self.heads), self.entries
@@ -89,29 +90,27 @@ class TableStore:
         """How many surfaces there are, ids among them."""
         return 2 * len(self.ids) + len(self.synonyms.texts)
 
-    def concept(self, row: int) -> Concept:
-        """Make the concept of a row."""
-        synonyms, descriptions, types, source_ids = (lists[row] for lists in self._lists)
-        return Concept(
-            id=self.ids[row],
-            name=self._names[row],
-            synonyms=synonyms,
-            definition=self._definitions[row],
-            descriptions=descriptions,
-            semantic_types=types,
-            source_ids=source_ids,
-            number=self._numbers[row],
-        )
+    def concepts_between(self, first: int, last: int) -> list[Concept]:
+        """Make the concepts from row `first` to before `last`."""
+        synonyms, descriptions, types, source_ids = (lists.between(first, last) for lists in self._lists)
+        ids, names = self.ids.between(first, last), self._names.between(first, last)
+        definitions, numbers = self._definitions.between(first, last), self._numbers.between(first, last)
+        columns = (ids, names, synonyms, definitions, descriptions, types, source_ids, numbers)
+        return [Concept(*values) for values in zip(*columns, strict=True)]
 
-    def relation(self, at: int) -> Relation:
-        """Make the relation of a row of relations.arrow."""
+    def relations_between(self, first: int, last: int) -> list[Relation]:
+        """Make the relations from row `first` to before `last` of relations.arrow."""
+        heads, tails = self.heads[first:last].tolist(), self.tails[first:last].tolist()
+        types, sources = self.types.between(first, last), self.sources.between(first, last)
         try:
-            head, tail = self.ids[self.heads[at]], self.ids[self.tails[at]]
+            return [
+                Relation(self.ids[head], type, self.ids[tail], source)
+                for head, type, tail, source in zip(heads, types, tails, sources, strict=True)
+            ]
         except IndexError:
             raise KnowledgeError(
-                f"{self._where}: relation {at} has a dangling end; `kvlp kg validate` names the damaged file"
+                f"{self._where}: a relation has a dangling end; `kvlp kg validate` names the damaged file"
             ) from None
-        return Relation(head, self.types[at], tail, self.sources[at])
 
     def entry(self, number: int) -> tuple[int, str]:
         """Return the row and the text of a surface."""
@@ -143,7 +142,7 @@ class TableStore:
         return min(found, default=None)
 
     def _has_id(self, row: int, text: str) -> bool:
-        return any(s.upper() == text for s in self._lists[3][row])
+        return any(s.upper() == text for s in self._lists[3].between(row, row + 1)[0])
 
     def row_of_surface(self, folded: str) -> int | None:
         """The first row whose name folds to this, else whose synonym or id does."""
@@ -222,7 +221,7 @@ class TableStore:
         found = self._at(np.asarray([row]), side)
         if type is not None:
             found = found[self.types.codes[found] == self.types.code(type)]
-        return [self.relation(int(at)) for at in found]
+        return [self.relations[int(at)] for at in found]
 
     def closure(self, row: int, side: Side) -> set[str]:
         """Go up or down by is_a, a step for all at once."""
@@ -243,10 +242,12 @@ class TableStore:
         ends = [self.tails[self._at(start, "out")], self.heads[self._at(start, "in")]]
         return set(np.unique(np.concatenate(ends)).tolist())
 
-    def numbers_at(self, row: int) -> tuple[list[int], list[int], list[int]]:
-        """Return type codes, tails' rows and source codes of the relations that a concept heads."""
-        found = self._at(np.asarray([row]), "out")
-        return self.types.codes[found].tolist(), self.tails[found].tolist(), self.sources.codes[found].tolist()
+    def numbers_between(self, first: int, last: int) -> list[list[tuple[int, int, int]]]:
+        """Return (type code, tail's row, source code) of what each concept from `first` to before `last` heads."""
+        found = self._at(np.arange(first, last), "out")
+        numbers = (self.types.codes[found].tolist(), self.tails[found].tolist(), self.sources.codes[found].tolist())
+        together, bounds = list(zip(*numbers, strict=True)), self._arrays["out_indptr"][first : last + 1].tolist()
+        return [together[a - bounds[0] : b - bounds[0]] for a, b in pairwise(bounds)]
 
     def _at(self, rows: IntArray, side: Side) -> IntArray:
         """Rows of relations.arrow at these concepts, concept by concept."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -48,6 +49,8 @@ ARRAYS = {
 }
 #: surfaces folded at once
 _PIECE = 1 << 18
+#: rows made at once when all are gone through
+_TOGETHER = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,23 @@ class Texts(Sequence[str]):
         try:
             return str(self._data[self._offsets[at] : self._offsets[at + 1]], "utf-8")
         except UnicodeDecodeError:
-            raise KnowledgeError("a graph table holds a damaged text; `kvlp kg validate` names the file") from None
+            raise _damaged() from None
+
+    def between(self, first: int, last: int) -> list[str]:
+        """The strings from number `first` to before `last`, made together."""
+        bounds = self._offsets[first : last + 1].tolist()
+        raw = bytes(self._data[bounds[0] : bounds[-1]])
+        try:
+            if raw.isascii():
+                text = raw.decode()
+                return [text[a - bounds[0] : b - bounds[0]] for a, b in pairwise(bounds)]
+            return [raw[a - bounds[0] : b - bounds[0]].decode() for a, b in pairwise(bounds)]
+        except UnicodeDecodeError:
+            raise _damaged() from None
+
+
+def _damaged() -> KnowledgeError:
+    return KnowledgeError("a graph table holds a damaged text; `kvlp kg validate` names the file")
 
 
 class Lists:
@@ -96,8 +115,11 @@ class Lists:
         self.texts = Texts(array.values)
         self._bounds = memoryview(np.ascontiguousarray(self.offsets))
 
-    def __getitem__(self, row: int) -> tuple[str, ...]:
-        return tuple(self.texts[self._bounds[row] : self._bounds[row + 1]])
+    def between(self, first: int, last: int) -> list[tuple[str, ...]]:
+        """The lists from number `first` to before `last`."""
+        bounds = self._bounds[first : last + 1].tolist()
+        texts = self.texts.between(bounds[0], bounds[-1])
+        return [tuple(texts[a - bounds[0] : b - bounds[0]]) for a, b in pairwise(bounds)]
 
     def owner(self, at: IntArray) -> IntArray:
         """The rows to whose lists the texts number `at` belong."""
@@ -111,8 +133,9 @@ class Coded:
         self.codes: IntArray = np.asarray(array.indices) if len(array) else np.zeros(0, np.int32)
         self.dictionary: list[str] = array.dictionary.to_pylist()
 
-    def __getitem__(self, row: int) -> str:
-        return self.dictionary[self.codes[row]]
+    def between(self, first: int, last: int) -> list[str]:
+        """The strings from row `first` to before `last`."""
+        return [self.dictionary[code] for code in self.codes[first:last].tolist()]
 
     def code(self, text: str) -> int:
         """The number of a string; -1 where no row has it."""
@@ -122,7 +145,8 @@ class Coded:
 class LazyRows(Sequence[T], Generic[T]):
     """A sequence whose members are made when asked for; equal to any sequence with equal members."""
 
-    def __init__(self, length: int, make: Callable[[int], T]) -> None:
+    def __init__(self, length: int, make: Callable[[int, int], Sequence[T]]) -> None:
+        """`make(first, last)` makes the members from `first` to before `last`."""
         self._length, self._make = length, make
 
     def __len__(self) -> int:
@@ -134,14 +158,15 @@ class LazyRows(Sequence[T], Generic[T]):
     def __getitem__(self, at: slice) -> tuple[T, ...]: ...
     def __getitem__(self, at: int | slice) -> T | tuple[T, ...]:
         if isinstance(at, slice):
-            return tuple(self._make(i) for i in range(*at.indices(self._length)))
+            return tuple(self[i] for i in range(*at.indices(self._length)))
         row = at + self._length if at < 0 else at
         if not 0 <= row < self._length:
             raise IndexError(f"row {at} of {self._length}")
-        return self._make(row)
+        return self._make(row, row + 1)[0]
 
     def __iter__(self) -> Iterator[T]:
-        return map(self._make, range(self._length))
+        for first in range(0, self._length, _TOGETHER):
+            yield from self._make(first, min(first + _TOGETHER, self._length))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(other) != self._length:

@@ -119,7 +119,7 @@ def _suspects(store: TableStore) -> Iterator[Relation]:
     for numbers in (heads, tails, types):
         again &= numbers[order[1:]] == numbers[order[:-1]]
     rows = np.concatenate([np.flatnonzero(heads == tails), order[1:][again], order[:-1][again]])
-    return (store.relation(int(row)) for row in np.unique(rows))
+    return (store.relations[int(row)] for row in np.unique(rows))
 
 
 def find_cycle(graph: KnowledgeGraph) -> list[str]:
@@ -154,7 +154,7 @@ def _unpeeled(store: TableStore) -> Iterator[Relation]:
 
     rows = np.flatnonzero(store.types.codes == store.types.code("is_a"))
     left = peel(store.heads[rows], store.tails[rows], few=10_000)
-    return (store.relation(int(row)) for row in rows[left])
+    return (store.relations[int(row)] for row in rows[left])
 
 
 def _cycle_fault(graph: KnowledgeGraph) -> Iterator[Problem]:
@@ -167,7 +167,7 @@ def _cycle_fault(graph: KnowledgeGraph) -> Iterator[Problem]:
 def _surface_faults(graph: KnowledgeGraph) -> Iterator[Problem]:
     owners: dict[str, str] = {}
     store = _tables_of(graph)
-    for concept in graph.concepts if store is None else map(store.concept, store.rows_of_shared_hashes()):
+    for concept in graph.concepts if store is None else map(store.concepts.__getitem__, store.rows_of_shared_hashes()):
         for surface in {fold(s): s for s in concept.surfaces}.items():
             owner = owners.setdefault(surface[0], concept.id)
             if owner != concept.id:

@@ -1,4 +1,4 @@
-"""OBO and UMLS sources: small files written here, the real ontologies where they are."""
+"""OBO sources: small files written here, the real ontologies where they are. (UMLS tables: test_umls.py.)"""
 
 import gzip
 import logging
@@ -172,81 +172,3 @@ def test_terms_of_known_ontologies_have_types_and_newer_cuis(obo_file: Path) -> 
     graph = KnowledgeGraph.from_obo(obo_file)
     assert graph["HP:0002202"].semantic_types == ("finding", "human_phenotype")
     assert graph.concept("C0032227").id == "HP:0002202"
-
-
-# ---- UMLS tables: the rows are made up, the layout is that of the release ------------------------------------------
-
-
-def _conso(
-    cui: str, text: str, *, ts: str = "P", stt: str = "PF", pref: str = "Y", lat: str = "ENG", sup: str = "N"
-) -> str:
-    return f"{cui}|{lat}|{ts}|L1|{stt}|S1|{pref}|A1||M1|D1|MADEUP|PT|X-{cui}|{text}|0|{sup}|256|"
-
-
-def _rel(cui1: str, rel: str, cui2: str, rela: str = "", sup: str = "N") -> str:
-    return f"{cui1}|A1|CUI|{rel}|{cui2}|A2|CUI|{rela}|R1||MADEUP|MADEUP|||{sup}||"
-
-
-@pytest.fixture
-def umls(tmp_path: Path) -> Path:
-    rows = [
-        _conso("C1", "mass in lung", ts="S"),
-        _conso("C1", 'A "lung" mass'),
-        _conso("C1", "A “lung” mass; big", ts="S", stt="VO"),
-        _conso("C1", "masse pulmonaire", lat="FRE"),
-        _conso("C1", "old name", sup="O"),
-        _conso("C2", "lesion"),
-        _conso("C3", "finding"),
-        _conso("C4", "loop one"),
-    ]
-    (tmp_path / "MRCONSO.RRF").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    relations = [
-        _rel("C2", "CHD", "C1", "isa"),
-        _rel("C1", "PAR", "C2", "inverse_isa"),
-        _rel("C1", "PAR", "C2"),
-        _rel("C2", "RO", "C3", "caused_by"),
-        _rel("C2", "SIB", "C3", "sib_in_isa"),
-        _rel("C9", "CHD", "C1", "isa"),
-        _rel("C3", "RO", "C3", "same_as"),
-        _rel("C3", "PAR", "C4"),
-        _rel("C4", "PAR", "C3"),
-        _rel("C1", "RO", "C3", "obsolete_rel", sup="O"),
-    ]
-    (tmp_path / "MRREL.RRF").write_text("\n".join(relations) + "\n")
-    (tmp_path / "MRSTY.RRF").write_text("C1|T033|A2.2|Finding|AT1||\nC9|T033|A2.2|Finding|AT1||\n")
-    (tmp_path / "MRDEF.RRF").write_text("C1|A1|AT1||MADEUP|A lump.|N||\nC1|A1|AT1||MADEUP|Second.|N||\n")
-    return tmp_path
-
-
-def test_umls_tables(umls: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, logger="kvlp"):
-        graph = KnowledgeGraph.from_umls(umls)
-    mass = graph["C1"]
-    assert mass.name == 'A "lung" mass'
-    assert mass.synonyms == ("mass in lung", "A “lung” mass; big")
-    assert (mass.definition, mass.semantic_types) == ("A lump.", ("Finding",))
-    assert mass.source_ids == ("UMLS:C1", "MADEUP:X-C1")
-    assert {(r.head, r.type, r.tail) for r in graph.relations} == {("C1", "is_a", "C2"), ("C3", "caused_by", "C2")}
-    assert "left out 2 relations without two concepts, 2 in is_a circles" in caplog.text
-    assert "not to be redistributed" in graph.licence
-    assert [p.kind for p in graph.validate() if p.severity == "error"] == []
-
-
-def test_umls_needs_names_only(umls: Path) -> None:
-    for name in ("MRREL.RRF", "MRSTY.RRF", "MRDEF.RRF"):
-        (umls / name).unlink()
-    assert len(KnowledgeGraph.from_umls(umls)) == 4
-    (umls / "MRCONSO.RRF").unlink()
-    with pytest.raises(KnowledgeError, match=r"expected a UMLS folder with MRCONSO\.RRF"):
-        KnowledgeGraph.from_umls(umls)
-
-
-def test_truncated_and_wrong_umls_tables(umls: Path) -> None:
-    path = umls / "MRCONSO.RRF"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9])
-    with pytest.raises(KnowledgeError, match=r"line 8: expected 18 columns, each ended by '\|', got 1[0-9]"):
-        KnowledgeGraph.from_umls(umls)
-    path.write_bytes(whole.replace(b"lesion", b"l\xe9sion"))
-    with pytest.raises(KnowledgeError, match="not UTF-8"):
-        KnowledgeGraph.from_umls(umls)

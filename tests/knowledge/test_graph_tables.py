@@ -223,7 +223,7 @@ def test_peeling_leaves_the_circles() -> None:
 
 
 def test_lazy_rows_are_a_sequence() -> None:
-    rows = LazyRows(5, lambda i: i * i)
+    rows = LazyRows(5, lambda first, last: [i * i for i in range(first, last)])
     assert (rows[2], rows[-1], rows[1:3], list(reversed(rows)), len(rows)) == (4, 16, (1, 4), [16, 9, 4, 1, 0], 5)
     assert rows == (0, 1, 4, 9, 16)
     assert rows != (0, 1, 4, 9)
