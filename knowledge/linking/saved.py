@@ -10,12 +10,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvlp.errors import KnowledgeError
+from kvlp.knowledge.linking.ambiguity import Sense
 from kvlp.knowledge.linking.attribute_words import Cue
 from kvlp.knowledge.linking.attributes import Anatomy
 from kvlp.knowledge.linking.lexicon import Entry, Lexicon, LinkerOptions
@@ -55,7 +57,8 @@ def save_linker(path: Path, graph_hash: str, lexicon: Lexicon, options: LinkerOp
         part.write_bytes(json.dumps(header).encode() + b"\n" + body)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise KnowledgeError(f"{path}: cannot be written: {error.strerror}") from None
     return path
 
@@ -122,6 +125,7 @@ def _columns(lexicon: Lexicon) -> dict[str, Any]:
         "subjects": lexicon.said.subjects,
         "predicates": lexicon.said.predicates,
         "anatomy": None if anatomy is None else _anatomy_columns(anatomy),
+        "senses": lexicon.senses,
     }
 
 
@@ -150,7 +154,12 @@ def _lexicon(columns: Mapping[str, Any]) -> Lexicon:
     entries = [Entry(concepts[n], score, asserted[concepts[n]], bool(c)) for n, score, c in columns["entries"]]
     surfaces = dict(zip(columns["surfaces"], [entries[n] for n in columns["meanings"]], strict=True))
     said = StatementWords(*(_says(columns[name]) for name in ("subjects", "predicates")))
-    return Lexicon(surfaces, asserted, said, _anatomy(columns["anatomy"]))
+    senses = {form: tuple(Sense(*_tuples(sense)) for sense in row) for form, row in columns["senses"].items()}
+    return Lexicon(surfaces, asserted, said, _anatomy(columns["anatomy"]), senses)
+
+
+def _tuples(row: Iterable[Any]) -> list[Any]:
+    return [tuple(value) if isinstance(value, list) else value for value in row]
 
 
 def _says(column: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Assertion]]:
@@ -160,7 +169,7 @@ def _says(column: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Assert
 def _anatomy(columns: Mapping[str, Any] | None) -> Anatomy | None:
     if columns is None:
         return None
-    cues = [Cue(*(tuple(v) if isinstance(v, list) else v for v in row)) for row in columns["cues"]]
+    cues = [Cue(*_tuples(row)) for row in columns["cues"]]
     words = dict(zip(columns["words"], [cues[n] for n in columns["meanings"]], strict=True))
     types = {concept: tuple(row) for concept, row in columns["types"].items()}
     wider = {place: frozenset(row) for place, row in columns["wider"].items()}

@@ -1,0 +1,115 @@
+"""A saved linker reads as the one it was saved from; stale and damaged files are refused with one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kvlp.errors import KnowledgeError
+from kvlp.knowledge.graph import Concept, KnowledgeGraph
+from kvlp.knowledge.linking import EntityLinker, saved
+
+TEXT = (
+    "FINDINGS: Small left effusion, no ptx. The heart is mildly enlarged. Edema may be present.\nIMPRESSION: Effusion."
+)
+
+
+@pytest.fixture(scope="module")
+def chest() -> KnowledgeGraph:
+    return KnowledgeGraph.load("chest")
+
+
+@pytest.fixture(scope="module")
+def file(chest: KnowledgeGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("linker") / "deep" / "chest.linker"
+    assert EntityLinker(chest).save(path) == path
+    return path
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"types": ["finding"]}, {"attributes": False}, {"spelling": False, "abbreviations": "none"}]
+)
+def test_loaded_linker_reads_as_the_saved_one(chest: KnowledgeGraph, tmp_path: Path, options: dict) -> None:
+    linker = EntityLinker(chest, **options)
+    loaded = EntityLinker.load(linker.save(tmp_path / "linker"), chest)
+    assert linker(TEXT)
+    assert loaded(TEXT) == linker(TEXT)
+    assert loaded._lexicon == linker._lexicon
+    assert loaded._options == linker._options
+
+
+def test_language_is_saved(chest: KnowledgeGraph, tmp_path: Path) -> None:
+    foreign = "Se observa derrame pleural izquierdo, no hay neumotórax. El corazón es de tamaño normal."
+    loaded = EntityLinker.load(EntityLinker(chest, language=None).save(tmp_path / "linker"))
+    assert isinstance(loaded(foreign), list)
+
+
+def test_the_file_is_json_and_nothing_else_is_left(file: Path) -> None:
+    header, body = map(json.loads, file.read_text().splitlines())
+    assert header["kind"] == "kvlp linker"
+    assert "pleural effusion" in body["surfaces"]
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+def test_another_graph_is_refused(file: Path) -> None:
+    other = KnowledgeGraph([Concept("mass", "mass", semantic_types=("finding",))], [], name="small")
+    with pytest.raises(KnowledgeError, match=r"made from another graph than 'small'.*save it again"):
+        EntityLinker.load(file, other)
+
+
+def test_other_rules_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saved, "made_by", lambda: "0" * 64)
+    with pytest.raises(KnowledgeError, match="another version of kvlp or of its rules; save it again"):
+        EntityLinker.load(file)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "header", "list", "binary"])
+def test_damaged_files_get_one_line(file: Path, tmp_path: Path, damage: str) -> None:
+    data = file.read_bytes()
+    middle = len(data) // 2
+    damaged = {
+        "cut": data[:middle],
+        "flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+        "empty": b"",
+        "header": data[5:],
+        "list": b"[1]\n{}",
+        "binary": b"\xff\xfe\x00" * 40,
+    }[damage]
+    path = tmp_path / "bad"
+    path.write_bytes(damaged)
+    with pytest.raises(KnowledgeError, match=r"bad: .*save it again") as caught:
+        EntityLinker.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("broken", [{}, {"concepts": ["a"]}, {"concepts": 3}])
+def test_a_whole_file_with_other_content_is_refused(file: Path, tmp_path: Path, broken: dict) -> None:
+    header, body = map(json.loads, file.read_text().splitlines())
+    text = json.dumps({**body, "meanings": [10**9], **broken} if broken else {})
+    header["sha256"] = saved.hashlib.sha256(text.encode()).hexdigest()
+    path = tmp_path / "other"
+    path.write_text(json.dumps(header) + "\n" + text)
+    with pytest.raises(KnowledgeError, match="not the content of a saved linker"):
+        EntityLinker.load(path)
+
+
+def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(KnowledgeError, match=r"none\.linker: expected a saved linker"):
+        EntityLinker.load(tmp_path / "none.linker")
+    with pytest.raises(KnowledgeError, match="expected a saved linker"):
+        EntityLinker.load(tmp_path)
+
+
+def test_where_nothing_can_be_written_is_named(chest: KnowledgeGraph, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(KnowledgeError, match="cannot be written"):
+        EntityLinker(chest).save(tmp_path / "file" / "linker")
+
+
+def test_candidates_are_not_saved(chest: KnowledgeGraph, tmp_path: Path) -> None:
+    linker = EntityLinker(chest)
+    linker._candidates = object()  # type: ignore[assignment]
+    with pytest.raises(KnowledgeError, match="candidates cannot be saved"):
+        linker.save(tmp_path / "linker")
