@@ -47,7 +47,8 @@ class SourceReport:
         found = []
         for kind, what in self.named.items():
             more = f", and {len(what) - limit} more" if len(what) > limit else ""
-            found.append(f"{len(what)} {KINDS[kind]}: {', '.join(what[:limit])}{more}")
+            line = f"{len(what)} {KINDS[kind]}: {', '.join(what[:limit])}{more}"
+            found.append("".join(c if c.isprintable() else "?" for c in line))  # ids come from files
         return found
 
     def log(self, logger: logging.Logger) -> None:
