@@ -14,7 +14,9 @@ from kvlp.eval.bench.measure import BenchOptions, Measure, alternate, write_meas
 __all__ = ["BENCHES", "BenchOptions", "Measure", "alternate", "run_bench", "write_measures"]
 
 #: name -> (module, one line of help)
-BENCHES: dict[str, tuple[str, str]] = {}
+BENCHES: dict[str, tuple[str, str]] = {
+    "graph": ("kvlp.eval.bench.graph", "a release of UMLS's size: time and memory to build a graph and to open it"),
+}
 
 
 def run_bench(name: str, options: BenchOptions) -> list[Measure]:

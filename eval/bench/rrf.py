@@ -1,8 +1,8 @@
 """UMLS-like tables of any size, to measure with: the layout of a release, made-up words, nothing of UMLS in them.
 
 What a release is like is kept: sorted by CUI, names repeated across vocabularies and in other spellings, a third of
-them in other languages, rows that are suppressed, quotes, texts beyond ASCII, each relation stated in both directions, is_a
-from several vocabularies, a few circles, rows about one concept only and CUIs that no name has.
+them in other languages, rows that are suppressed, quotes, texts beyond ASCII, each relation stated in both directions,
+is_a from several vocabularies, a few circles, rows about one concept only and CUIs that no name has.
 """
 
 from __future__ import annotations
