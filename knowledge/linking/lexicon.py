@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from kvlp.knowledge.linking.ambiguity import Sense, add_listed, graph_senses
 from kvlp.knowledge.linking.assertion import read_rules
 from kvlp.knowledge.linking.attributes import Anatomy, anatomy_of
 from kvlp.knowledge.linking.normalise import variants
@@ -26,6 +27,8 @@ _EXACT, _VARIANT = 1.0, 0.95
 #: form, and the last of them
 _Best: TypeAlias = tuple[int, str, bool, int, str]
 _RANKS = 4
+#: form that concepts share -> their ranks and ids
+_Shared: TypeAlias = dict[str, list[tuple[int, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,14 @@ class Lexicon:
         asserted: concept id -> whether triggers say something of it (not of anatomy).
         said: subjects and predicates of statements.
         anatomy: places and sides, or None where attributes are left out.
+        senses: normalised surface -> its meanings, where it has several.
     """
 
     surfaces: dict[str, Entry]
     asserted: dict[str, bool]
     said: StatementWords
     anatomy: Anatomy | None
+    senses: dict[str, tuple[Sense, ...]] = field(default_factory=dict)
 
 
 class LinkerOptions(NamedTuple):
@@ -77,15 +82,19 @@ def lexicon_of(graph: KnowledgeGraph, types: Collection[str] | None = None, *, a
     wanted = None if types is None else frozenset(types)
     asserted: dict[str, bool] = {}
     best: dict[str, _Best] = {}
+    shared: _Shared = {}
     for concept in graph.concepts:
         asserted[concept.id] = not (concept.semantic_types and concept.semantic_types[0] in unasserted)
         if wanted is None or not wanted.isdisjoint(concept.semantic_types):
-            _add(best, concept.id, concept.surfaces, asserted=asserted[concept.id])
+            _add(best, shared, concept.id, concept.surfaces, asserted=asserted[concept.id])
+    surfaces = _entries(best, asserted)
+    senses = graph_senses(graph, {form: [c for _, c in sorted(rows)] for form, rows in shared.items()}, asserted)
+    add_listed(surfaces, senses, Entry)
     anatomy = anatomy_of(graph) if attributes else None
-    return Lexicon(_entries(best, asserted), asserted, statement_words(graph, types), anatomy)
+    return Lexicon(surfaces, asserted, statement_words(graph, types), anatomy, senses)
 
 
-def _add(best: dict[str, _Best], concept: str, surfaces: Collection[str], *, asserted: bool) -> None:
+def _add(best: dict[str, _Best], shared: _Shared, concept: str, surfaces: Collection[str], *, asserted: bool) -> None:
     """A surface of the graph comes before a variant, a finding before what is not asserted, a name before a synonym."""
     for number, surface in enumerate(surfaces):
         capitals = _needs_capitals(surface)
@@ -94,9 +103,12 @@ def _add(best: dict[str, _Best], concept: str, surfaces: Collection[str], *, ass
             there = best.get(form)
             if there is None or there[0] // _RANKS > row[0] // _RANKS:
                 best[form] = row
+                shared.pop(form, None)
             elif there[0] // _RANKS == row[0] // _RANKS:
                 first = row if row[0] < there[0] else there
                 best[form] = (*first[:3], there[3] + (there[4] != concept), concept)
+                if there[4] != concept:
+                    shared.setdefault(form, [(there[0], there[1])]).append((row[0], concept))
 
 
 def _rows(surface: str, rank: int, concept: str, *, capitals: bool) -> Iterator[tuple[str, _Best]]:

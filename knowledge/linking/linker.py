@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kvlp.errors import DataError, KnowledgeError
 from kvlp.knowledge.linking.abbreviations import abbreviation_edits, finder
+from kvlp.knowledge.linking.ambiguity import resolve
 from kvlp.knowledge.linking.assertion import PRESENT, Clauses, Ruling, Word, alternatives, read_rules
 from kvlp.knowledge.linking.attributes import AttributeReader
 from kvlp.knowledge.linking.dictionary import Dictionary
@@ -150,7 +151,7 @@ class EntityLinker:
             if edits:
                 rewritings.append(Rewriting(text, edits))
                 text = rewritings[-1].text
-        mentions = self._read(text)
+        mentions = resolve(text, self._read(text), self._lexicon.senses)
         for rewriting in reversed(rewritings):
             mentions = [rewriting.restore(m) for m in mentions]
         return mentions
