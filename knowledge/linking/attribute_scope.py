@@ -45,6 +45,7 @@ _PASSES_ON = frozenset(("side", "place", "change"))
 _OF_DEGREE = frozenset(("new", "worse", "improved"))
 PLACING = frozenset(("side", "place"))
 _VERB = re.compile(r"(?<![^\W_])(?:is|are|was|were|has|have|had|appears?|remains?|looks?)(?![^\W_])", re.IGNORECASE)
+_FINITE = re.compile(r"(?:has|have|remains?|persists?)(?![^\W_])", re.IGNORECASE)
 _ENDS_LIST = re.compile(
     r";|(?<![^\W_])(?:is|are|was|were|has|have|appears?|remains?|but|with|without|no|not|while|although)(?![^\W_])",
     re.IGNORECASE,
@@ -108,6 +109,9 @@ class Spread:
         if inside:
             for item in inside:
                 item.take_own(self.number, self.hit)
+            before = [i for i in self.parts[self.number].items if self.items[i].end <= inside[0].start]
+            if before and self.cue.sets == "change" and self._is_phrase():  # "chest tube | in | unchanged position"
+                self._back(before[-1])
             return
         if self.cue.sets == "place" and _BEYOND.search(self.text, max(0, self._first() - 30), self._first()):
             return
@@ -144,7 +148,7 @@ class Spread:
             p.separator in ("comma", "and", "or", "colon") for p in parts[n + 1 : after + 1]
         )
         subject = self.cue.sets in PLACING and _COPULA.search(self.text, self.end, parts[n].end) is not None
-        if subject:
+        if subject or (before is None and self._is_finite()):
             return
         if after is not None and (self._but_more(after) or (joined and (before is None or self._parallel(after)))):
             self._ahead(parts[after].items[0])
@@ -228,9 +232,13 @@ class Spread:
         )
 
     def _is_predicate(self, end: int) -> bool:
-        if self.cue.sets == "change" and re.match(r"has|have|remain|persist", self.text[self.start :], re.IGNORECASE):
+        if self._is_finite():
             return True
         return self.cue.sets in ("change", "severity") and _VERB.search(self.text, end, self.start) is not None
+
+    def _is_finite(self) -> bool:
+        """Whether the cue is a verb: "has improved", "persists"."""
+        return self.cue.sets == "change" and _FINITE.match(self.text, self.start) is not None
 
     def _listed(self, one: int, other: int) -> bool:
         """Whether two findings stand in one list, without a verb between them."""

@@ -123,7 +123,11 @@ class AttributeReader:
             reached = before or [i for part in parts[:number] for i in part.items][-1:]
         else:
             reached = [i for i in parts[number].items if items[i].start >= end]
+            condition = not reached and cue.value == "hypothetical"  # "if symptoms persist, ..."
             for part in parts[number + 1 :]:
+                if condition and part.separator == "comma" and part is parts[number + 1]:
+                    reached += part.items
+                    continue
                 if part.separator in ("end", "colon") or part.verb or part.affirms or (part.cues and _is_status(part)):
                     break
                 reached += part.items
@@ -193,7 +197,7 @@ def _all_inside(items: Sequence[Item], cues: Sequence[CueHit]) -> bool:
     given = []
     for hit in cues:
         inside = [item for item in items if item.holds(hit)]
-        if not inside or hit[2].sets == "status":
+        if not inside or hit[2].sets == "status" or (hit[2].sets == "change" and len(items) > 1):
             return False
         given += [(item, hit) for item in inside]
     for item, hit in given:
