@@ -14,7 +14,7 @@ import numpy as np
 from kvlp.errors import ConfigError
 from kvlp.knowledge.embedding.cache import cache_folder, cache_key, from_cache, to_cache
 from kvlp.knowledge.embedding.ranking import VectorScorer
-from kvlp.knowledge.embedding.settings import resolve
+from kvlp.knowledge.embedding.settings import resolve, statements_have_types
 from kvlp.knowledge.embedding.text import Encoder, encoded, folder_encoder, letter_vectors
 from kvlp.knowledge.embedding.triples import Triples, triples_of
 from kvlp.knowledge.embedding.vectors import ConceptVectors
@@ -24,7 +24,7 @@ from kvlp.typing import PathLike
 if TYPE_CHECKING:
     from kvlp.typing import FloatArray
 
-__all__ = ["Step", "embed", "fit", "own_randomness", "with_mean_shift"]
+__all__ = ["Step", "embed", "fit", "own_randomness", "settings_with_encoder", "with_mean_shift"]
 
 #: called after each epoch with (done, total, loss)
 Step = Callable[[int, int, float], None]
@@ -59,9 +59,7 @@ def embed(
         ConfigError: an unknown method or setting; KnowledgeError: a graph that the method can do nothing with;
         MissingExtraError: the extra `vectors` is not installed.
     """
-    resolved = resolve(method, settings)
-    if encoder is not None:
-        resolved = _with_encoder(method, resolved, settings, encoder)
+    resolved = settings_with_encoder(method, settings, encoder)
     folder = None if cache is False or callable(encoder) else Path(cache) if cache is not None else cache_folder()
     place = folder / cache_key(graph, method, resolved) if folder is not None else None
     found = from_cache(place) if place is not None else None
@@ -100,7 +98,7 @@ def fit(
     if method in ("text", "random"):
         vectors = _without_relations(graph, method, settings, encoder)
         return with_mean_shift(vectors, train) if train is not None else _bare(vectors)
-    triples = train if train is not None else triples_of(graph, relation_types=settings["relation_types"])
+    triples = train if train is not None else triples_of(graph, relation_types=statements_have_types(method, settings))
     if method == "gat":
         from kvlp.knowledge.embedding.fit_gat import fit_gat
 
@@ -143,9 +141,11 @@ def _bare(vectors: FloatArray) -> VectorScorer:
     return VectorScorer(vectors, np.zeros((2, 0, vectors.shape[1]), dtype=np.float32), "add", "l2")
 
 
-def _with_encoder(
-    method: str, resolved: dict[str, Any], given: Mapping[str, Any], encoder: PathLike | Encoder
-) -> dict[str, Any]:
+def settings_with_encoder(method: str, given: Mapping[str, Any], encoder: PathLike | Encoder | None) -> dict[str, Any]:
+    """All settings of a method (see `resolve`); an encoder counts by the content of its folder, and sets the width."""
+    resolved = resolve(method, given)
+    if encoder is None:
+        return resolved
     if method != "text":
         raise ConfigError(f"concept vectors: an encoder belongs to method 'text', got method '{method}'")
     told = "a function" if callable(encoder) else _folder_hash(Path(encoder))

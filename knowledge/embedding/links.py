@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from kvlp.errors import ConfigError
-from kvlp.knowledge.embedding.fit import fit, own_randomness
+from kvlp.knowledge.embedding.fit import fit, own_randomness, settings_with_encoder
 from kvlp.knowledge.embedding.ranking import FrequencyScorer, VectorScorer, filtered_ranks
-from kvlp.knowledge.embedding.settings import resolve
+from kvlp.knowledge.embedding.settings import statements_have_types
+from kvlp.knowledge.embedding.text import Encoder
 from kvlp.knowledge.embedding.triples import Triples, split_triples, triples_of
 from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.typing import PathLike
 
 if TYPE_CHECKING:
     from kvlp.typing import FloatArray, IntArray
@@ -95,6 +98,7 @@ def evaluate_links(
     seed: int = 0,
     repeats: int = 1,
     part: Literal["test", "validation"] = "test",
+    encoder: PathLike | Encoder | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> LinkReport:
@@ -110,8 +114,9 @@ def evaluate_links(
         seed: of the split. The trainings' seeds begin at `settings["seed"]`.
         repeats: trainings to average over.
         part: which held-out part to judge on.
+        encoder: for "text", as for `embed`.
         progress: called with (what is being trained, done, total epochs).
-        **settings: as for `embed`. The score needs relation types; relation_types=False makes all of them one.
+        **settings: as for `embed`.
 
     Raises:
         ConfigError: unknown settings or impossible numbers; KnowledgeError: a graph too thin to hold links out.
@@ -120,13 +125,13 @@ def evaluate_links(
         raise ConfigError(
             f"evaluate_links: expected repeats from 1 and part test or validation, got {repeats}, '{part}'"
         )
-    resolved = resolve(method, settings)
-    known = triples_of(graph, relation_types=resolved.get("relation_types", True))
+    resolved = settings_with_encoder(method, settings, encoder)
+    known = triples_of(graph, relation_types=statements_have_types(method, resolved))
     train, held = _parts(known, holdout, seed, part)
     ranked: dict[str, list[FloatArray]] = {}
     for repeat in range(repeats):
         own = {**resolved, "seed": resolved["seed"] + repeat}
-        for name, scorer in _scorers(graph, train, method, own, progress):
+        for name, scorer in _scorers(graph, train, method, own, encoder, progress):
             ranked.setdefault(name, []).append(filtered_ranks(scorer, held, known.array, entities=known.entities))
     values = {name: _metrics(np.stack(ranks)) for name, ranks in ranked.items()}
     draws = _draws(held, seed)
@@ -159,21 +164,31 @@ def _parts(known: Triples, holdout: float, seed: int, part: str) -> tuple[Triple
 
 
 def _scorers(
-    graph: KnowledgeGraph, train: Triples, method: str, settings: dict[str, Any], progress: Progress | None
+    graph: KnowledgeGraph,
+    train: Triples,
+    method: str,
+    settings: dict[str, Any],
+    encoder: PathLike | Encoder | None,
+    progress: Progress | None,
 ) -> list[tuple[str, VectorScorer | FrequencyScorer]]:
     """The method's vectors and its controls, in the order in which they are told."""
-    untrained = {**settings, "epochs": 0} if "epochs" in settings else resolve("random", {"dim": settings["dim"]})
+    learns = "epochs" in settings
+    blank = {**settings, "epochs": 0} if learns else {"dim": settings["dim"] or 64, "seed": settings["seed"]}
     jobs = [
         ("vectors", train, method, settings),
-        ("random", train, method if "epochs" in settings else "random", {**untrained, "seed": settings["seed"]}),
+        ("random", train, method if learns else "random", blank),
         ("shuffled", train.with_shuffled_tails(settings["seed"]), method, settings),
     ]
     found: list[tuple[str, VectorScorer | FrequencyScorer]] = []
     for name, triples, kind, own in jobs:
+        step = None if progress is None else partial(_tell, progress, name)
         with own_randomness(own["seed"]):
-            step = None if progress is None else (lambda done, total, _, name=name: progress(name, done, total))
-            found.append((name, fit(graph, triples, kind, own, step=step)))
+            found.append((name, fit(graph, triples, kind, own, encoder=encoder, step=step)))
     return [*found, ("frequency", FrequencyScorer(train.array, train.entities))]
+
+
+def _tell(progress: Progress, name: str, done: int, total: int, _loss: float) -> None:
+    progress(name, done, total)
 
 
 def _metrics(ranks: FloatArray) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import Any
 from kvlp.errors import ConfigError
 from kvlp.knowledge.surfaces import near
 
-__all__ = ["METHODS", "STARTS", "resolve"]
+__all__ = ["METHODS", "STARTS", "resolve", "statements_have_types"]
 
 #: what the nodes of the GAT are before they are trained
 STARTS = ("random", "text", "transe")
@@ -35,7 +35,8 @@ def resolve(method: str, given: Mapping[str, Any] | None = None) -> dict[str, An
         method: one of `METHODS`.
         given: of dim (length of a vector as it comes out, even for rotate and complex), seed, and where the method
             learns: epochs, lr, batch_size, negatives (false ends per statement), relation_types (False: all relations
-            are one), start (gat: what the nodes begin as).
+            are one; for gat: its network does not see them, as published, only its score does), start (gat: what the
+            nodes begin as).
 
     Raises:
         ConfigError: an unknown method or setting (the nearest is named), or a value out of its range.
@@ -59,6 +60,11 @@ def resolve(method: str, given: Mapping[str, Any] | None = None) -> dict[str, An
             f"got {settings['dim']}"
         )
     return settings
+
+
+def statements_have_types(method: str, settings: Mapping[str, Any]) -> bool:
+    """Whether statements keep their relation types: the GAT's score needs them even where its network sees none."""
+    return method == "gat" or bool(settings.get("relation_types", True))
 
 
 def _checked(key: str, value: Any) -> Any:

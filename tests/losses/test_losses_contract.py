@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kvlp.errors import ConfigError, ShapeError
-from kvlp.losses import LOSSES, ClipLoss, EntityLoss, KnowledgeAlignLoss, get_loss
+from kvlp.losses import LOSSES, ClipLoss, ConceptAlignLoss, EntityLoss, KnowledgeAlignLoss, get_loss
 
 B, C, D = 5, 3, 4
 NAN = math.nan
@@ -47,6 +47,11 @@ CASES = {
         lambda n, dtype: [_unit(n, D, seed=1, dtype=dtype), _unit(n, D, seed=2, dtype=dtype)],
         lambda n: [torch.tensor(7.0), _clip_same(n)],
         lambda e, r, p: ([e[0][p], e[1][p]], [r[0], r[1][p][:, p]]),
+    ),
+    "concept_align": Case(
+        lambda n, dtype: [_unit(n, D, seed=1, dtype=dtype), _unit(C, D, seed=2, dtype=dtype)],
+        lambda n: [LABELS[:n], torch.tensor(5.0), torch.tensor(-0.5)],
+        lambda e, r, p: ([e[0][p], e[1]], [r[0][p], *r[1:]]),
     ),
     "entity": Case(
         lambda n, dtype: [_unit(n, D, seed=1, dtype=dtype), *(_unit(C, D, seed=s, dtype=dtype) for s in (2, 3))],
@@ -207,6 +212,61 @@ def test_entity_refuses_labels_of_another_shape():
     image, present, absent = CASES["entity"].embeddings(B, torch.float32)
     with pytest.raises(ShapeError, match=r"labels of shape \(5, 3\)"):
         EntityLoss()(image, present, absent, LABELS[:, :2], torch.tensor(1.0), torch.tensor(0.0))
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize("unmentioned", ["ignore", "absent"])
+def test_concept_align_equals_a_slow_loop(unmentioned: str, *, balanced: bool):
+    projected, concepts = CASES["concept_align"].embeddings(B, torch.float32)
+    told: dict[bool, list[float]] = {True: [], False: []}
+    for i in range(B):
+        for c in range(C):
+            label = float(LABELS[i, c])
+            p = 1 / (1 + math.exp(-(5.0 * float(projected[i] @ concepts[c]) - 0.5)))
+            if label == 1:
+                told[True].append(-math.log(p))
+            elif label == 0 or (math.isnan(label) and unmentioned == "absent"):
+                told[False].append(-math.log(1 - p))
+    means = [sum(values) / len(values) for values in told.values()]
+    everything = told[True] + told[False]
+    expected = sum(means) / 2 if balanced else sum(everything) / len(everything)
+    loss = ConceptAlignLoss(unmentioned=unmentioned, balanced=balanced)  # type: ignore[arg-type]
+    output = loss(projected, concepts, LABELS, torch.tensor(5.0), torch.tensor(-0.5))
+    assert float(output.total) == pytest.approx(expected, rel=1e-5)
+    assert float(output.parts["present"]) == pytest.approx(means[0], rel=1e-5)
+
+
+def test_concept_align_by_hand():
+    # one row along the first of two orthogonal concepts, at scale 2: logits 2 (present) and 0 (absent)
+    labels = torch.tensor([[1.0, 0.0]])
+    total = ConceptAlignLoss()(torch.eye(2)[:1], torch.eye(2), labels, torch.tensor(2.0), torch.tensor(0.0)).total
+    assert float(total) == pytest.approx((math.log(1 + math.exp(-2)) + math.log(2)) / 2, rel=1e-6)
+
+
+def test_concept_align_pulls_to_what_is_present_and_away_from_what_is_absent():
+    projected = torch.tensor([[0.6, 0.6, 0.0]], requires_grad=True)
+    labels = torch.tensor([[1.0, 0.0, NAN]])
+    ConceptAlignLoss()(projected, torch.eye(3), labels, torch.tensor(4.0), torch.tensor(0.0)).total.backward()
+    toward, away, unmentioned = (-projected.grad[0]).tolist()
+    assert toward > 0 > away
+    assert unmentioned == 0.0
+
+
+@pytest.mark.parametrize(("unmentioned", "expected"), [("ignore", 0.0), ("absent", math.log(2) / 2)])
+def test_concept_align_of_what_no_report_says(unmentioned: str, expected: float):
+    projected = torch.zeros(2, 3, requires_grad=True)
+    labels = torch.tensor([[NAN, -1.0, NAN], [-1.0, NAN, NAN]])
+    loss = ConceptAlignLoss(unmentioned=unmentioned)  # type: ignore[arg-type]
+    total = loss(projected, torch.eye(3), labels, torch.tensor(4.0), torch.tensor(0.0)).total
+    total.backward()
+    assert float(total.detach()) == pytest.approx(expected)
+    assert torch.isfinite(projected.grad).all()
+
+
+def test_concept_align_refuses_labels_of_another_shape():
+    projected, concepts = CASES["concept_align"].embeddings(B, torch.float32)
+    with pytest.raises(ShapeError, match=r"labels of shape \(5, 3\)"):
+        ConceptAlignLoss()(projected, concepts, LABELS[:, :2], torch.tensor(1.0), torch.tensor(0.0))
 
 
 def test_knowledge_equals_a_slow_loop():

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from kvlp.errors import DataError
+from kvlp.models.concept_head import ConceptHead
 from kvlp.models.dual_encoder import build_dual_encoder
 from kvlp.models.towers import model_config
 from kvlp.training.augment import augment
 from kvlp.training.data import epoch_batches
 from kvlp.training.loop import MAX_BAD_STEPS, _forward_backward, cosine_schedule, train_steps
-from kvlp.training.recipe import ClipPart, EntityPart, KnowledgePart, Losses
+from kvlp.training.recipe import ClipPart, ConceptAlignPart, EntityPart, KnowledgePart, Losses
 from kvlp.training.task import MAX_LOG_SCALE, PretrainTask
 
 ROWS, CLASSES = 8, 2
@@ -25,9 +26,11 @@ def _task() -> PretrainTask:
     torch.manual_seed(0)
     # a vision transformer: batch norm would see other statistics in a micro-batch
     cfg = model_config("tiny-vit", "tiny-text", vocab_size=30, eos_id=3, embed_dim=16, image_size=24, context_length=6)
-    return PretrainTask(
-        build_dual_encoder(cfg), Losses(clip=ClipPart(), entity=EntityPart(), knowledge=KnowledgePart(pairs=3))
+    losses = Losses(
+        clip=ClipPart(), entity=EntityPart(), knowledge=KnowledgePart(pairs=3), concept_align=ConceptAlignPart()
     )
+    head = ConceptHead(16, torch.randn(CLASSES, 5))
+    return PretrainTask(build_dual_encoder(cfg), losses, concept_head=head)
 
 
 def _tokens(n: int, seed: int) -> torch.Tensor:
@@ -62,6 +65,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch():
     whole = _gradient([slice(0, 8)])
     parts = _gradient([slice(0, 3), slice(3, 6), slice(6, 8)])
     assert parts.keys() == whole.keys()
+    assert "concept_head.image.0.weight" in whole
     for name, value in whole.items():
         largest = value.abs().max().item()
         assert (parts[name] - value).abs().max().item() <= 2e-6 * largest + 1e-9, name
@@ -97,7 +101,9 @@ def test_scales_stay_between_1_and_100():
     with torch.no_grad():
         task.model.logit_scale.fill_(9.0)
         task.pair_log_scale.fill_(-2.0)
+        task.concept_head.log_scale.fill_(9.0)
     task.clamp_scales()
+    assert task.concept_head.log_scale.item() == pytest.approx(MAX_LOG_SCALE)
     assert task.model.logit_scale.item() == pytest.approx(MAX_LOG_SCALE)
     assert task.pair_log_scale.item() == 0.0
 
