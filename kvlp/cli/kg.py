@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kvlp.cli.kg_build import build, export, merge, open_graph
+from kvlp.cli.kg_embed import embed
 from kvlp.cli.text import emit
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _JSON = typer.Option(False, "--json", help="Print one JSON document.")
 app.command()(build)
 app.command()(merge)
 app.command()(export)
+app.command()(embed)
 
 
 @app.command()
