@@ -4,8 +4,8 @@
     python examples/docs_figures.py docs/figures/NAME.json
 
 The figures of `kvlp link score --out` are shown too. The first writes every area under the curve, difference and
-retrieval figure with its interval, its split and the hashes of data, model, graph and prompts; the second prints a table
-of them for a page.
+retrieval figure with its interval, its split and the hashes of data, model, graph and prompts; the second prints a
+table of them for a page.
 """
 
 from __future__ import annotations
