@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kvlp.errors import DataError, KnowledgeError
 from kvlp.knowledge.linking.abbreviations import abbreviation_edits, finder
-from kvlp.knowledge.linking.ambiguity import resolve
+from kvlp.knowledge.linking.ambiguity import Sense, resolve
 from kvlp.knowledge.linking.assertion import PRESENT, Clauses, Ruling, Word, alternatives, read_rules
 from kvlp.knowledge.linking.attributes import AttributeReader
 from kvlp.knowledge.linking.dictionary import Dictionary
@@ -35,6 +35,8 @@ _CONCEPT, _WORD, _SUBJECT, _PREDICATE, _CUE = range(5)
 _SHARES_HEAD = re.compile(r"(?<![^\W\d_])([^\W\d_]+)(?:\s+(?:and|or|and/or)\s+|/)\Z", re.IGNORECASE)
 _OPPOSITE = {Assertion.PRESENT: Assertion.ABSENT, Assertion.ABSENT: Assertion.PRESENT}
 _EXACT = 1.0
+#: a sentence of more characters that is all capitals tells no abbreviation from a word
+_SHOUTED = 20
 _LONGEST_REMEMBERED = 300
 _Hit: TypeAlias = tuple[int, int, Entry]
 
@@ -218,6 +220,18 @@ class EntityLinker:
                 yield match.start(1), end, other
             yield hit
 
+    @property
+    def senses(self) -> Mapping[str, tuple[Sense, ...]]:
+        """Normalised surface -> its meanings, where it has several (see `ambiguity.py`)."""
+        return self._lexicon.senses
+
+    def covered(self, text: str) -> list[Span]:
+        """Spans of all that surfaces, rules, statements and attributes know in a text, in order; they may overlap."""
+        concepts, *others = self._dictionary.find(text)
+        capitals = text.isupper()
+        surfaces = [h for h in concepts if not h[2].capitals or _in_capitals(text, h, capitals=capitals)]
+        return sorted((start, end) for group in (surfaces, *others) for start, end, _ in group)
+
     def forget(self) -> None:
         """Forget the remembered sentences."""
         self._memory.clear()
@@ -246,7 +260,9 @@ def _place(mention: Mention) -> tuple[int, int]:
 
 def _in_capitals(text: str, hit: tuple[int, int, Entry], *, capitals: bool) -> bool:
     surface = text[hit[0] : hit[1]]
-    return surface.rstrip("s").isupper() and not (capitals and surface.lower() in ALSO_WORDS)
+    if not (surface[:-1] if surface[-1] == "s" and len(surface) > 2 else surface).isupper():
+        return False
+    return surface.lower() not in ALSO_WORDS or not (capitals or (len(text) > _SHOUTED and text.isupper()))
 
 
 def _sentence(text: str, hits: list[list[tuple[int, int, Any]]], asserted: dict[str, bool]) -> Iterator[Mention]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from kvlp.cli.link_coverage import coverage
 from kvlp.cli.link_labels import labels, score
 
 if TYPE_CHECKING:
@@ -25,16 +26,22 @@ _TRIGGER = "underline"
 
 
 class _TextFirst(TyperGroup):
-    """`kvlp link "some text"` is `kvlp link text "some text"`: what is no sub-command is a report."""
+    """`kvlp link "some text"` is `kvlp link text "some text"`: what is no sub-command is a report.
+
+    `kvlp link --coverage FILE` is `kvlp link coverage FILE`.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the sub-command `text` in front where none is given."""
+        if "--coverage" in args:
+            args = ["coverage", *(a for a in args if a != "--coverage")]
         if args and args[0] not in {*self.commands, "--help"}:
             args = ["text", *args]
         return super().parse_args(ctx, args)
 
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, cls=_TextFirst)
+app.command("coverage")(coverage)
 app.command("labels")(labels)
 app.command("score")(score)
 
