@@ -17,9 +17,8 @@ from pathlib import Path
 __all__ = ["main"]
 
 _HEADER = """\
-# Words of English and of medicine in lower case, three letters or more; made by make_known_words.py from SymSpell's
-# list (MIT, Wolf Garbe; from SCOWL, (c) 2000-2018 Kevin Atkinson, and Google Books Ngrams, CC BY 3.0; see
-# docs/licences.md), the Disease Ontology and the Symptom Ontology (CC0) and Uberon (CC BY 3.0).
+# Words of English and of medicine in lower case, three letters or more; made by make_known_words.py. Where they come
+# from, and the notices that go with them, stands in known_words.md.
 """
 _SHORTEST = 3
 _WORD = re.compile(rf"[a-z]{{{_SHORTEST},24}}")
