@@ -26,7 +26,8 @@ __all__ = ["CONTROLS", "Estimate", "LinkReport", "evaluate_links"]
 #: name -> what it knows less than the vectors
 CONTROLS = {
     "random": "vectors of the method before any training",
-    "shuffled": "the same training on statements whose tails were handed round within each relation type",
+    "shuffled": "the same training on statements whose tails were handed round within each relation type; only where"
+    " the method learns from statements",
     "frequency": "no vectors: how often a concept stands at that end of that relation in training",
 }
 METRICS = ("mrr", "hits@1", "hits@3", "hits@10")
@@ -111,7 +112,7 @@ def evaluate_links(
         graph: a graph with relations.
         method: as for `embed`. "text" and "random" know no relations; each gets the mean shift of its training links.
         holdout: share of the links that is held out.
-        seed: of the split. The trainings' seeds begin at `settings["seed"]`.
+        seed: of the split and of the first training; the next one has seed + 1, and so on.
         repeats: trainings to average over.
         part: which held-out part to judge on.
         encoder: for "text", as for `embed`.
@@ -125,12 +126,12 @@ def evaluate_links(
         raise ConfigError(
             f"evaluate_links: expected repeats from 1 and part test or validation, got {repeats}, '{part}'"
         )
-    resolved = settings_with_encoder(method, settings, encoder)
+    resolved = settings_with_encoder(method, {**settings, "seed": seed}, encoder)
     known = triples_of(graph, relation_types=statements_have_types(method, resolved))
     train, held = _parts(known, holdout, seed, part)
     ranked: dict[str, list[FloatArray]] = {}
     for repeat in range(repeats):
-        own = {**resolved, "seed": resolved["seed"] + repeat}
+        own = {**resolved, "seed": seed + repeat}
         for name, scorer in _scorers(graph, train, method, own, encoder, progress):
             ranked.setdefault(name, []).append(filtered_ranks(scorer, held, known.array, entities=known.entities))
     values = {name: _metrics(np.stack(ranks)) for name, ranks in ranked.items()}
@@ -177,8 +178,9 @@ def _scorers(
     jobs = [
         ("vectors", train, method, settings),
         ("random", train, method if learns else "random", blank),
-        ("shuffled", train.with_shuffled_tails(settings["seed"]), method, settings),
     ]
+    if learns:
+        jobs.append(("shuffled", train.with_shuffled_tails(settings["seed"]), method, settings))
     found: list[tuple[str, VectorScorer | FrequencyScorer]] = []
     for name, triples, kind, own in jobs:
         step = None if progress is None else partial(_tell, progress, name)

@@ -20,7 +20,7 @@ def embed(
     graph: str = typer.Option("chest", "--graph", "-g", help="A bundled graph's name, or a folder."),
     method: str = typer.Option("transe", "--method", help="transe, rotate, complex, gat, text or random."),
     dim: int | None = typer.Option(None, "--dim", help="Length of a vector as it comes out."),
-    seed: int = typer.Option(0, "--seed", help="Seed of the vectors."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the vectors, and of what --evaluate holds out."),
     epochs: int | None = typer.Option(None, "--epochs", help="Passes over the links."),
     lr: float | None = typer.Option(None, "--lr", help="Learning rate."),
     relation_types: bool | None = typer.Option(
@@ -32,7 +32,6 @@ def embed(
     cache: bool = typer.Option(True, "--cache/--no-cache", help="Take and keep vectors in the user's cache."),
     evaluate: bool = typer.Option(False, "--evaluate", help="Also train on most links and rank the others."),
     holdout: float = typer.Option(0.1, "--holdout", help="Share of the links held out by --evaluate."),
-    split_seed: int = typer.Option(0, "--split-seed", help="Seed of what is held out."),
     repeats: int = typer.Option(1, "--repeats", min=1, help="Trainings that --evaluate averages over."),
     validation: bool = typer.Option(False, "--validation", help="Judge on a part of the training links (for tuning)."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
@@ -56,7 +55,7 @@ def embed(
         report = None
         if evaluate:
             report = evaluate_links(
-                opened, method, holdout=holdout, seed=split_seed, repeats=repeats, encoder=encoder,
+                opened, method, holdout=holdout, repeats=repeats, encoder=encoder,
                 part="validation" if validation else "test", progress=told, **settings,
             )  # fmt: skip
             text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n"
@@ -74,15 +73,16 @@ def embed(
 
 def _teller(show: Callable[[Progress], None]) -> Callable[[str, int, int], None]:
     """Show what is being trained with its rate; the clock begins anew with each training."""
-    began: dict[str, float] = {}
+    began: dict[str, tuple[int, float]] = {}
 
     def tell(name: str, done: int, total: int) -> None:
+        now = time.monotonic()
         if done <= 1 or name not in began:
-            began[name] = time.monotonic()
-        rate = done / max(time.monotonic() - began[name], 1e-6)
-        state = SimpleNamespace(
-            phase=f"train {name}", done=done, total=total, rate=rate, left=(total - done) / rate, note=""
-        )
+            began[name] = (done, now)
+        first, since = began[name]
+        rate = (done - first) / (now - since) if now > since else 0.0
+        left = (total - done) / rate if rate else 0.0
+        state = SimpleNamespace(phase=f"train {name}", done=done, total=total, rate=rate, left=left, note="")
         show(cast("Progress", state))
 
     return tell
