@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     from kvlp.typing import IntArray
 
-__all__ = ["HashIndex", "WordIndex", "fold_texts", "hash_texts", "text_buffers", "upper_texts"]
+__all__ = [
+    "HashIndex",
+    "WordIndex",
+    "fold_texts",
+    "hash_text",
+    "hash_texts",
+    "numbers_of",
+    "text_buffers",
+    "upper_texts",
+]
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xD6E8FEB86659FD93)
@@ -42,20 +51,36 @@ def text_buffers(texts: pa.Array) -> tuple[IntArray, NDArray[np.uint8]]:
     return ends, np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
 
 
+def numbers_of(array: pa.Array, dtype: str) -> IntArray:
+    """Return the numbers of an Arrow array without nulls, without a copy.
+
+    NumPy could ask for them, but Arrow then imports pandas where it is installed, which takes a second.
+    """
+    data = array.buffers()[1] if len(array) else None
+    whole = np.zeros(0, dtype) if data is None else np.frombuffer(data, dtype)
+    return whole[array.offset : array.offset + len(array)]
+
+
 def hash_texts(texts: pa.Array) -> NDArray[np.uint64]:
     """Return a 64-bit hash of each string (uint64): a polynomial over its bytes, mixed."""
-    parts = [_hash_chunk(texts.slice(at, _CHUNK)) for at in range(0, len(texts), _CHUNK)]
+    offsets, data = text_buffers(texts)
+    parts = [_hash(offsets[at : at + _CHUNK + 1], data) for at in range(0, len(texts), _CHUNK)]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
-def _hash_chunk(texts: pa.Array) -> NDArray[np.uint64]:
-    offsets, data = text_buffers(texts)
-    lengths = np.diff(offsets)
+def hash_text(text: str) -> np.uint64:
+    """Return what `hash_texts` returns for one string."""
+    data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
+    return np.uint64(_hash(np.asarray([0, len(data)]), data)[0])
+
+
+def _hash(offsets: IntArray, data: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    ends = offsets - offsets[0]
+    lengths = np.diff(ends)
     values = data[offsets[0] : offsets[-1]].astype(np.uint64) + np.uint64(1)
     powers = np.cumprod(np.full(int(lengths.max(initial=0)), _BASE))
-    values *= powers[np.arange(len(values)) - np.repeat(offsets[:-1] - offsets[0], lengths)]
+    values *= powers[np.arange(len(values)) - np.repeat(ends[:-1], lengths)]
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values)])
-    ends = offsets - offsets[0]
     mixed = (sums[ends[1:]] - sums[ends[:-1]]) ^ lengths.astype(np.uint64)
     for _ in range(2):
         mixed = (mixed ^ (mixed >> np.uint64(32))) * _MIX
@@ -123,9 +148,7 @@ class HashIndex:
 
     def candidates(self, text: str) -> list[int]:
         """Return the entries whose text may be `text`."""
-        import pyarrow as pa
-
-        wanted = hash_texts(pa.array([text], pa.large_string()))[0]
+        wanted = hash_text(text)
         first, last = np.searchsorted(self.hashes, wanted, "left"), np.searchsorted(self.hashes, wanted, "right")
         return [int(entry) for entry in self.entries[first:last]]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.graph import Concept, Relation
-from kvlp.knowledge.lookup import HashIndex, WordIndex
+from kvlp.knowledge.lookup import HashIndex, WordIndex, numbers_of
 from kvlp.knowledge.surfaces import FUZZY_LIMIT, fold, near
 from kvlp.knowledge.tables import ARRAYS, Coded, LazyRows, Lists, Tables, Texts
 
@@ -54,8 +54,8 @@ class TableStore:
             Coded(tables.column("relations", "type")),
             Coded(tables.column("relations", "source")),
         )
-        self.heads: IntArray = np.asarray(tables.column("relations", "head"))
-        self.tails: IntArray = np.asarray(tables.column("relations", "tail"))
+        self.heads = numbers_of(tables.column("relations", "head"), "int32")
+        self.tails = numbers_of(tables.column("relations", "tail"), "int32")
         self._require_fitting()
         self._by_id = HashIndex(self._arrays["id_hash"], self._arrays["id_row"])
         self._by_source_id = HashIndex(self._arrays["source_hash"], self._arrays["source_row"])

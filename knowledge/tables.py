@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 
 from kvlp.errors import KnowledgeError
-from kvlp.knowledge.lookup import HashIndex, WordIndex, fold_texts, hash_texts, text_buffers, upper_texts
+from kvlp.knowledge.lookup import HashIndex, WordIndex, fold_texts, hash_texts, numbers_of, text_buffers, upper_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,7 +111,7 @@ class Lists:
     """Lists of strings of an Arrow array, made when asked for."""
 
     def __init__(self, array: pa.Array) -> None:
-        self.offsets: IntArray = np.asarray(array.offsets) if len(array) else np.zeros(1, np.int64)
+        self.offsets = numbers_of(array.offsets, "int64") if len(array) else np.zeros(1, np.int64)
         self.texts = Texts(array.values)
         self._bounds = memoryview(np.ascontiguousarray(self.offsets))
 
@@ -130,8 +130,8 @@ class Coded:
     """A column of few different strings: `codes` (a number for each row) and `dictionary`."""
 
     def __init__(self, array: pa.Array) -> None:
-        self.codes: IntArray = np.asarray(array.indices) if len(array) else np.zeros(0, np.int32)
-        self.dictionary: list[str] = array.dictionary.to_pylist()
+        self.codes = numbers_of(array.indices, "int32")
+        self.dictionary = list(Texts(array.dictionary))
 
     def between(self, first: int, last: int) -> list[str]:
         """The strings from row `first` to before `last`."""

@@ -67,6 +67,7 @@ def _at_size(size: float, options: BenchOptions) -> list[Measure]:
     return [
         Measure.of("writing the release", subject, [written], "s", notes),
         Measure.of("building", subject, [seconds], "s", f"process start to end; {notes}"),
+        Measure.of("building, processor time", subject, [built["processor"]], "s", f"of all threads; {notes}"),
         Measure.of("building, peak memory", subject, [built["peak_mb"] + built["children_mb"]], "MB", notes),
         Measure.of("graph on disk", subject, [megabytes], "MB", notes),
         *_opening(subject, opened, notes),

@@ -22,7 +22,7 @@ def build(release: str, out: str) -> dict[str, Any]:
     from kvlp.knowledge.graph import KnowledgeGraph
 
     graph = KnowledgeGraph.from_umls(release, languages=None, out=out)
-    return {**_memory(), "report": graph.build_report}
+    return {**_memory(), "processor": time.process_time(), "report": graph.build_report}
 
 
 def reopen(folder: str) -> dict[str, Any]:

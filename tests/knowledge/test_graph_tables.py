@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from kvlp.errors import KnowledgeError  # noqa: E402
 from kvlp.knowledge import table_store  # noqa: E402
 from kvlp.knowledge.circles import in_circles, peel  # noqa: E402
 from kvlp.knowledge.graph import Concept, KnowledgeGraph, Relation  # noqa: E402
-from kvlp.knowledge.lookup import HashIndex, fold_texts, hash_texts, upper_texts  # noqa: E402
+from kvlp.knowledge.lookup import HashIndex, fold_texts, hash_text, hash_texts, upper_texts  # noqa: E402
 from kvlp.knowledge.surfaces import fold  # noqa: E402
 from kvlp.knowledge.table_store import TableStore  # noqa: E402
 from kvlp.knowledge.tables import LazyRows, Texts, tables_of  # noqa: E402
@@ -148,6 +150,17 @@ def test_tables_with_a_circle_or_a_loop_are_not_sound() -> None:
         in_tables.save("nowhere")
 
 
+def test_opening_and_looking_up_imports_nothing_heavy(tmp_path: Path) -> None:
+    random_graph(random.Random(5)).save(tmp_path)
+    code = (
+        "import sys; from kvlp.knowledge.graph import KnowledgeGraph; g = KnowledgeGraph.load(sys.argv[1]);"
+        "c = g.concepts[0]; g.concept(c.name); g.find('lung'); g.find('lnug'); g.ancestors(c.id); g.neighbours(c.id);"
+        "print([m for m in ('torch', 'pandas', 'networkx', 'pyarrow.compute', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_many_faults_are_counted_not_listed() -> None:
     concepts = [Concept(f"c{i}", "same name") for i in range(1203)]
     for graph in (
@@ -166,7 +179,7 @@ def test_equal_hashes_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     def poor(texts: pa.Array) -> Any:
         return np.asarray([len(t) for t in texts.to_pylist()], np.uint64)
 
-    monkeypatch.setattr(lookup, "hash_texts", poor)
+    monkeypatch.setattr(lookup, "hash_text", lambda text: np.uint64(len(text)))
     monkeypatch.setattr(tables, "hash_texts", poor)
     for seed in range(5):
         graph = random_graph(random.Random(seed))
@@ -196,7 +209,7 @@ def test_folding_all_at_once_is_folding_one_by_one(texts: list[str]) -> None:
     array = pa.array(["skipped", *texts], pa.large_string()).slice(1)
     assert fold_texts(array).to_pylist() == [fold(t) for t in texts]
     assert upper_texts(array).to_pylist() == [t.upper() for t in texts]
-    alone = [hash_texts(pa.array([t], pa.large_string()))[0] for t in texts]
+    alone = [hash_text(t) for t in texts]
     assert hash_texts(array).tolist() == alone
     assert len(set(alone)) == len(set(texts))
 
