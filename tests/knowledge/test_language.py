@@ -24,7 +24,7 @@ FOREIGN = {
         "Aumento del tamaño de la silueta cardiaca, sin otros hallazgos de interés.",
         "El tubo endotraqueal está en buena posición y la sonda nasogástrica llega al estómago.",
         "Nódulo calcificado en el vértice derecho, estable con respecto a la radiografía anterior.",
-        "cambi cronic . pinzamient sen costofren izquierd . sin cambi respect a rx previ . no hallazg agud",  # word stems
+        "cambi cronic . pinzamient sen costofren izquierd . sin cambi respect a rx previ . no hallazg agud",  # stems
         "derram pleural bilateral . aument densid bas izquierd en relacion con atelectasi .",
         "IMPRESIÓN: SIN EVIDENCIA DE PATOLOGÍA AGUDA EN EL TÓRAX. NO HAY DERRAME NI CONSOLIDACIÓN.",
     ],
