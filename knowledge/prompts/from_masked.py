@@ -10,6 +10,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,6 +81,7 @@ class MaskedBackend:
         self.folder = Path(model)
         self._rules, self._top_k, self._batch_size = AttributeRules(rules), top_k, batch_size
         self._questions = _questions(self._rules, candidates or {})
+        self._told: set[str] = set()
 
     def provenance(self) -> dict[str, str]:
         """Hashes of the model's files and of the questions; the settings."""
@@ -131,8 +133,9 @@ class MaskedBackend:
         """All pieces of all candidates in one go; candidates of one piece share a sentence."""
         filler = self._filler
         pieces_of = {word: ids for word in candidates if (ids := filler.pieces(word))}
-        if len(pieces_of) < len(candidates):
-            unknown = [word for word in candidates if word not in pieces_of]
+        unknown = [word for word in candidates if word not in pieces_of and word not in self._told]
+        if unknown:
+            self._told.update(unknown)
             _LOG.warning("%s: its vocabulary cannot write %s; left out", self.folder, ", ".join(unknown))
         states = list(dict.fromkeys(state for ids in pieces_of.values() for state in self._states(ids)))
         rows = self._log_probabilities([filler.fill(question, name, state) for state in states])
@@ -250,16 +253,33 @@ def _require_folder(folder: Path) -> None:
         raise CheckpointError(f"{folder}: expected weights as .safetensors; save the model again with save_pretrained")
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No remarks or bars of transformers: what matters is said in our errors."""
+    from transformers.utils import logging as remarks
+
+    level, bars = remarks.get_verbosity(), remarks.is_progress_bar_enabled()
+    remarks.set_verbosity_error()
+    remarks.disable_progress_bar()
+    try:
+        yield
+    finally:
+        remarks.set_verbosity(level)
+        if bars:
+            remarks.enable_progress_bar()
+
+
 def _load(folder: Path) -> _Filler:
     _require_folder(folder)
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), **local)
-        model, told = AutoModelForMaskedLM.from_pretrained(
-            str(folder), use_safetensors=True, output_loading_info=True, **local
-        )
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), **local)
+            model, told = AutoModelForMaskedLM.from_pretrained(
+                str(folder), use_safetensors=True, output_loading_info=True, **local
+            )
     except Exception as error:  # transformers raises what the damage makes it raise
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{folder}: no masked language model can be loaded ({reason}); save it again") from error

@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "data": "Import, check, split and shard image-report data.",
     "kg": "Build, look at and validate knowledge graphs.",
     "link": "Find concepts in report text: present, absent or uncertain.",
+    "prompts": "Write the sentences that ask for a concept: present, absent or uncertain.",
     "recipes": "List, show and copy pretraining recipes.",
     "pretrain": "Pretrain encoders on a manifest by a recipe.",
     "eval": "Evaluate a checkpoint with intervals and write a page.",

@@ -91,7 +91,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("random"), seed=1)
+    return write_model(tmp_path_factory.mktemp("random"), seed=1, initializer_range=1.0)
 
 
 def planted_probabilities() -> dict[str, float]:
