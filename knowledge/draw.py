@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
@@ -37,7 +37,7 @@ _OTHERS = (("#fce7f3", "#be185d"), ("#ffedd5", "#c2410c"), ("#e0f2fe", "#0369a1"
 _PLAIN = ("#ffffff", "#94a3b8")
 _LINE_COLOUR, _TEXT = "#64748b", "#0f172a"
 _Colours: TypeAlias = dict[str, tuple[str, str]]
-_NOTE = {"color": _LINE_COLOUR, "fontsize": 8, "style": "italic", "parse_math": False}
+_NOTE: dict[str, Any] = {"color": _LINE_COLOUR, "fontsize": 8, "style": "italic", "parse_math": False}
 _WIDTH, _LINE, _PAD, _GAP, _AISLE = 2.2, 0.165, 0.11, 0.14, 0.95
 _WRAP, _MAX_LINES, _ROW = 26, 3, 4
 
@@ -102,7 +102,7 @@ def _save(graph: KnowledgeGraph, middle: Concept, groups: Sequence[Group], targe
             boxes += _rows(axes, centre, reach, group, colours)
     for box in (centre, *boxes):
         _draw(axes, box)
-    _frame(axes, [centre, *boxes], graph.name, colours)
+    figure.set_size_inches(*_frame(axes, [centre, *boxes], graph.name, colours))
     undated = {"Date": None} if target.suffix.lower() == ".svg" else None
     figure.savefig(target, metadata=undated, facecolor="white")
 
@@ -215,14 +215,21 @@ def _draw(axes: Axes, box: _Box) -> None:
 
     corner = (box.x - box.width / 2, box.y - box.height / 2)
     fill, line = box.colours
-    style = {"linestyle": "--" if box.dashed else "-", "linewidth": 2.0 if box.bold else 1.0}
+    style: dict[str, Any] = {"linestyle": "--" if box.dashed else "-", "linewidth": 2.0 if box.bold else 1.0}
     shape = "round,pad=0,rounding_size=0.07"
     axes.add_patch(
         FancyBboxPatch(corner, box.width, box.height, shape, facecolor=fill, edgecolor=line, zorder=3, **style)
     )
     # names may hold "$", which is no formula here
     name, _, rest = box.text.partition("\0")
-    words = {"ha": "center", "va": "center", "color": _TEXT, "zorder": 4, "linespacing": 1.25, "parse_math": False}
+    words: dict[str, Any] = {
+        "ha": "center",
+        "va": "center",
+        "color": _TEXT,
+        "zorder": 4,
+        "linespacing": 1.25,
+        "parse_math": False,
+    }
     if not rest:
         axes.text(box.x, box.y, name, fontsize=8.5, **words)
         return
@@ -232,8 +239,8 @@ def _draw(axes: Axes, box: _Box) -> None:
     axes.text(box.x, low, rest, fontsize=7.5, **{**words, "color": _LINE_COLOUR})
 
 
-def _frame(axes: Axes, boxes: Sequence[_Box], note: str, colours: _Colours) -> None:
-    """Set the picture's size around the boxes; the legend and the graph's name stand under them."""
+def _frame(axes: Axes, boxes: Sequence[_Box], note: str, colours: _Colours) -> tuple[float, float]:
+    """Fit the view around the boxes, legend and the graph's name under them; return the picture's width and height."""
     left = min(box.x - box.width / 2 for box in boxes) - 0.25
     right = max(box.x + box.width / 2 for box in boxes) + 0.25
     top = max(box.y + box.height / 2 for box in boxes) + 0.4
@@ -248,4 +255,4 @@ def _frame(axes: Axes, boxes: Sequence[_Box], note: str, colours: _Colours) -> N
     axes.text(right - 0.25, bottom, source, fontsize=7, va="center", ha="right", color=_LINE_COLOUR, parse_math=False)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom - 0.25, top)
-    axes.figure.set_size_inches(right - left, top - bottom + 0.25)
+    return right - left, top - bottom + 0.25

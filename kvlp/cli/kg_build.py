@@ -68,11 +68,9 @@ def build(
     from kvlp.knowledge.sources.report import SourceReport
 
     report = SourceReport()
-    if source == "umls":
-        graph = _from_umls(given)
-    else:
-        graph = _READERS[source](given, report)
-        graph = graph.renamed(name) if name and name != graph.name else graph
+    graph = _READERS[source](given, report)
+    graph = graph.renamed(name) if name and name != graph.name else graph
+    if source != "umls" or name:
         graph.save(out)
     _say(graph, out, report, as_json=as_json)
 
@@ -174,27 +172,29 @@ def _from_radgraph(given: dict[str, Any], report: SourceReport) -> KnowledgeGrap
     )
 
 
+def _from_umls(given: dict[str, Any], report: SourceReport) -> KnowledgeGraph:
+    """Without a name of its own the graph is written at once and opened from there."""
+    from kvlp.knowledge.graph import KnowledgeGraph
+
+    return KnowledgeGraph.from_umls(
+        given["umls"],
+        languages=given["language"] or ("ENG",),
+        vocabularies=given["vocabulary"] or None,
+        semantic_types=given["semantic_type"] or None,
+        relations=given["relation"] or None,
+        suppressed=given["suppressed"],
+        out=None if given["name"] else given["out"],
+        progress=lambda line: typer.echo(printable(f"kvlp: {line}"), err=True),
+    )
+
+
 _READERS: dict[str, Callable[[dict[str, Any], SourceReport], KnowledgeGraph]] = {
     "obo": _from_obo,
     "csv": _from_csv,
     "triples": _from_triples,
     "radgraph": _from_radgraph,
+    "umls": _from_umls,
 }
-
-
-def _from_umls(given: dict[str, Any]) -> KnowledgeGraph:
-    """Written to the folder while it is read: a whole release does not fit into memory."""
-    from kvlp.knowledge.graph import KnowledgeGraph
-
-    return KnowledgeGraph.from_umls(
-        given["umls"],
-        languages=tuple(given["language"]) or ("ENG",),
-        vocabularies=given["vocabulary"] or None,
-        semantic_types=given["semantic_type"] or None,
-        relations=given["relation"] or None,
-        suppressed=given["suppressed"],
-        out=given["out"],
-    )
 
 
 def _say(
@@ -202,6 +202,6 @@ def _say(
 ) -> None:
     counts = {"concepts": len(graph), "relations": len(graph.relations), **(figures or {})}
     data = {"out": str(out), "name": graph.name, "version": graph.version, "licence": graph.licence, **counts}
-    data |= {"content_hash": graph.content_hash, "left_out": report.to_dict()}
+    data |= {"content_hash": graph.content_hash, "left_out": report.to_dict() or graph.build_report}
     head = f"{graph.name}: {', '.join(f'{n} {what}' for what, n in counts.items())} -> {out}"
     emit(data, [head, *(f"  {line}" for line in report.lines())], as_json=as_json)

@@ -99,6 +99,27 @@ def test_build_from_triples_and_radgraph(capsys: pytest.CaptureFixture[str], obo
     assert [c.id for c in KnowledgeGraph.load(tmp_path / "r")] == ["pneumothorax"]
 
 
+def test_umls_filters(capsys: pytest.CaptureFixture[str], obo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "umls"
+    folder.mkdir()
+    atoms = [("C0000001", "ENG", "MADEUP", "chest"), ("C0000001", "FRE", "MADEUP", "poitrine"),
+             ("C0000002", "ENG", "OTHER", "foot")]  # fmt: skip
+    rows = [f"{c}|{lang}|P|L1|PF|S1|Y|A1||M1|D1|{sab}|PT|X|{text}|0|N|256|\n" for c, lang, sab, text in atoms]
+    (folder / "MRCONSO.RRF").write_text("".join(rows))
+    (folder / "MRSTY.RRF").write_text("C0000001|T017|A1|Anatomical Structure|AT1|256|\n")
+    build = ("build", "--umls", folder, "--out", tmp_path / "g")
+    code, _, err = _run(capsys, *build, "--language", "FRE", "--vocabulary", "MADEUP", "--name", "own")
+    assert code == 0
+    assert err.startswith("kvlp: ")
+    graph = KnowledgeGraph.load(tmp_path / "g")
+    assert [(c.id, c.name) for c in graph] == [("C0000001", "poitrine")]
+    assert graph.name == "own"
+    assert _run(capsys, *build, "--semantic-type", "T017")[0] == 0
+    assert [(c.id, c.name) for c in KnowledgeGraph.load(tmp_path / "g")] == [("C0000001", "chest")]
+    assert _run(capsys, *build)[0] == 0
+    assert len(KnowledgeGraph.load(tmp_path / "g")) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
