@@ -246,3 +246,15 @@ def test_cues_go_back_to_what_was_written(graph: KnowledgeGraph) -> None:
     (mention,) = EntityLinker(graph, types=["finding"])(text)
     assert (mention.change, mention.severity, mention.side) == ("unchanged", "moderate", "left")
     assert [text[start:end] for _, start, end in mention.cues] == ["Unchnaged", "modrate", "left"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(text=TEXTS)
+def test_the_short_way_says_what_the_long_way_says(linker: EntityLinker, text: str) -> None:
+    linker.forget()
+    short = linker(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kvlp.knowledge.linking.attributes._all_inside", lambda items, cues: False)
+        linker.forget()
+        assert linker(text) == short
+    linker.forget()
