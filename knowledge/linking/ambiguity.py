@@ -9,7 +9,7 @@ share are told apart without a list. Where nothing decides, a name comes before 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -181,16 +181,19 @@ def _rows(path: PathLike | None) -> list[dict[str, Any]]:
 # ---- what is meant ---------------------------------------------------------------------------------------------------
 
 
-def resolve(text: str, mentions: Sequence[Mention], senses: Mapping[str, tuple[Sense, ...]]) -> list[Mention]:
+def resolve(
+    text: str, mentions: list[Mention], senses: Mapping[str, tuple[Sense, ...]], taken: Collection[str]
+) -> list[Mention]:
     """Give ambiguous mentions the meaning that most speaks for; leave out those that mean nothing of the graph.
 
     Args:
         text: what was read.
         mentions: what was found.
         senses: normalised surface -> its meanings.
+        taken: ids of the concepts that ambiguous surfaces are taken for at first; others cost no look.
     """
-    if not senses:
-        return list(mentions)
+    if not any(m.concept in taken for m in mentions):
+        return mentions
     evidence: _Evidence | None = None
     done: list[Mention] = []
     for mention in mentions:

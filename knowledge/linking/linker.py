@@ -32,7 +32,7 @@ __all__ = ["EntityLinker", "Mention"]
 
 Span: TypeAlias = tuple[int, int]
 _CONCEPT, _WORD, _SUBJECT, _PREDICATE, _CUE = range(5)
-_SHARES_HEAD = re.compile(r"(?<![^\W\d_])([^\W\d_]+)(?:\s+(?:and|or|and/or)\s+|/)\Z", re.IGNORECASE)
+_SHARES_HEAD = re.compile(r"(?<![^\W\d_])([^\W\d_]+)(?:\s+(?:and|or|nor|and/or)\s+|/)\Z", re.IGNORECASE)
 _OPPOSITE = {Assertion.PRESENT: Assertion.ABSENT, Assertion.ABSENT: Assertion.PRESENT}
 _EXACT = 1.0
 #: a sentence of more characters that is all capitals tells no abbreviation from a word
@@ -100,6 +100,7 @@ class EntityLinker:
         cues = self._attributes.words if self._attributes else {}
         groups: list[dict[str, Any]] = [self._surfaces, read_rules().words, said.subjects, said.predicates, cues]
         self._dictionary: Dictionary[Any] = Dictionary(groups)
+        self._ambiguous = frozenset(self._surfaces[form].concept for form in lexicon.senses)
         self._menders: list[Callable[[str], list[Edit]]] = []
         if options.spelling:
             self._menders.append(Spelling(self._surfaces, [p for group in groups[1:] for p in group]).edits)
@@ -153,7 +154,7 @@ class EntityLinker:
             if edits:
                 rewritings.append(Rewriting(text, edits))
                 text = rewritings[-1].text
-        mentions = resolve(text, self._read(text), self._lexicon.senses)
+        mentions = resolve(text, self._read(text), self._lexicon.senses, self._ambiguous)
         for rewriting in reversed(rewritings):
             mentions = [rewriting.restore(m) for m in mentions]
         return mentions

@@ -143,9 +143,9 @@ def test_types_neighbours_and_names(shared: EntityLinker, text: str, concept: st
 def test_a_sense_of_anatomy_is_not_denied() -> None:
     senses = {"x": (Sense("bone", asserted=False, cues=("marrow",)), Sense("lesion", asserted=True))}
     mention = Mention("lesion", "X", 3, 4, Assertion.ABSENT, "No", 0, 2, "findings", 0.5)
-    (same,) = resolve("No X.", [mention], senses)[:1] or [None]
+    (same,) = resolve("No X.", [mention], senses, {"lesion"})[:1] or [None]
     assert same is None  # nothing decides, and there is no default
-    (bone,) = resolve("No X in marrow.", [mention], senses)
+    (bone,) = resolve("No X in marrow.", [mention], senses, {"lesion"})
     assert (bone.concept, bone.assertion, bone.trigger, bone.trigger_start) == ("bone", Assertion.PRESENT, None, None)
 
 

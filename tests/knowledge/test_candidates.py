@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import csv
 import logging
 from pathlib import Path
 
@@ -112,3 +113,26 @@ def test_the_index_is_kept_and_a_damaged_one_made_anew(
     other = KnowledgeGraph(CONCEPTS[:2], [], name="smaller")
     CandidateLinker(other, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_what_candidates_add_to_real_reports(kvlp_data: Path, tmp_path: Path) -> None:
+    """With `-s`: how much they add at some thresholds. What is there already does not change."""
+    pytest.importorskip("scispacy")
+    file = kvlp_data / "reports" / "iu_xray_reports.csv"
+    if not file.is_file():
+        pytest.skip(f"no {file.name} in the folder of real data")
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = [r for r in csv.DictReader(lines) if r["split"] == "dev"]
+    texts = [f"FINDINGS: {r['findings']}\nIMPRESSION: {r['impression']}" for r in rows]
+    chest = KnowledgeGraph.load("chest")
+    without = EntityLinker(chest).link_many(texts)
+    for threshold in (0.95, 0.9, 0.85, 0.8):
+        candidates = CandidateLinker(chest, threshold=threshold, folder=tmp_path)
+        with_them = EntityLinker(chest, candidates=candidates).link_many(texts)
+        added = [len(set(more) - set(few)) for few, more in zip(without, with_them, strict=True)]
+        kept = sum(len(set(few) & set(more)) for few, more in zip(without, with_them, strict=True))
+        print(
+            f"\nthreshold {threshold}: {sum(added)} mentions added in {sum(map(bool, added))} of {len(texts)} reports"
+        )
+        assert kept >= 0.99 * sum(map(len, without))
