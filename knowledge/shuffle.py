@@ -6,10 +6,14 @@ A model that gains as much from this graph as from the true one has not used the
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kvlp.knowledge.graph import Concept, KnowledgeGraph, Relation
+from kvlp.knowledge.store import MemoryStore
+
+if TYPE_CHECKING:
+    from kvlp.knowledge.table_store import TableStore
 
 __all__ = ["shuffled"]
 
@@ -22,31 +26,69 @@ def shuffled(graph: KnowledgeGraph, seed: int, *, synonyms: bool = True, relatio
     it is the only one of its type. A pure function of the graph and `seed`.
     """
     rng = random.Random(f"kvlp-shuffled-{seed}")
-    giver = _exchange(graph.concepts, rng)
-    concepts = [_with_knowledge_of(c, graph[giver[c.id]], synonyms=synonyms) for c in graph.concepts]
-    edges = list(graph.relations)
-    if relations:
-        moved = _exchange(graph.concepts, rng)
-        edges = [
-            Relation(moved.get(r.head, r.head), r.type, moved.get(r.tail, r.tail), r.source) for r in graph.relations
-        ]
+    ids, types = _ids_and_types(graph)
+    giver = _exchange(ids, types, rng)
+    moved = _exchange(ids, types, rng) if relations else None
     version = f"{graph.version}+shuffled.{seed}"
-    return KnowledgeGraph(concepts, edges, name=f"{graph.name}-shuffled", version=version, licence=graph.licence)
+    about = {"name": f"{graph.name}-shuffled", "version": version, "licence": graph.licence}
+    if not isinstance(graph.store, MemoryStore):
+        from kvlp.knowledge.table_store import TableStore
+
+        if isinstance(graph.store, TableStore):
+            store = _shuffled_tables(graph.store, giver, moved, synonyms=synonyms)
+            return KnowledgeGraph.of_store(store, **about)
+    concepts = graph.concepts
+    changed = [_with_knowledge_of(c, concepts[g], synonyms=synonyms) for c, g in zip(concepts, giver, strict=True)]
+    return KnowledgeGraph(changed, _moved(graph, ids, moved), **about)
 
 
-def _exchange(concepts: Iterable[Concept], rng: random.Random) -> dict[str, str]:
-    groups: dict[str, list[str]] = {}
-    for concept in sorted(concepts, key=lambda c: c.id):
-        groups.setdefault(concept.semantic_types[0] if concept.semantic_types else "", []).append(concept.id)
-    mapping: dict[str, str] = {}
-    for ids in groups.values():
-        mapping.update(zip(ids, _one_cycle(ids, rng), strict=True))
-    return mapping
+def _ids_and_types(graph: KnowledgeGraph) -> tuple[list[str], list[str]]:
+    """The id and the first semantic type of each concept."""
+    pairs = [(c.id, c.semantic_types[0] if c.semantic_types else "") for c in graph.concepts]
+    return [i for i, _ in pairs], [t for _, t in pairs]
 
 
-def _one_cycle(ids: list[str], rng: random.Random) -> list[str]:
+def _exchange(ids: list[str], types: list[str], rng: random.Random) -> list[int]:
+    """For each row, another row of its type."""
+    groups: dict[str, list[int]] = {}
+    for row in sorted(range(len(ids)), key=ids.__getitem__):
+        groups.setdefault(types[row], []).append(row)
+    other = list(range(len(ids)))
+    for rows in groups.values():
+        for row, taken in zip(rows, _one_cycle(rows, rng), strict=True):
+            other[row] = taken
+    return other
+
+
+def _moved(graph: KnowledgeGraph, ids: list[str], moved: list[int] | None) -> list[Relation]:
+    if moved is None:
+        return list(graph.relations)
+    to = {i: ids[row] for i, row in zip(ids, moved, strict=True)}
+    return [Relation(to.get(r.head, r.head), r.type, to.get(r.tail, r.tail), r.source) for r in graph.relations]
+
+
+def _shuffled_tables(store: TableStore, giver: list[int], moved: list[int] | None, *, synonyms: bool) -> TableStore:
+    """The same for a graph that stays in its tables, column by column."""
+    import numpy as np
+    import pyarrow as pa
+
+    from kvlp.knowledge.table_store import TableStore
+    from kvlp.knowledge.tables import with_indexes
+
+    concepts, relations = store.tables.batches["concepts"], store.tables.batches["relations"]
+    taken = ("definition", "descriptions", *(("synonyms",) if synonyms else ()))
+    rows = pa.array(giver, pa.int64())
+    columns = {c: concepts.column(c).take(rows) if c in taken else concepts.column(c) for c in concepts.schema.names}
+    ends = {c: relations.column(c) for c in relations.schema.names}
+    if moved is not None:
+        to = np.asarray(moved, np.int32)
+        ends |= {"head": pa.array(to[store.heads]), "tail": pa.array(to[store.tails])}
+    return TableStore(with_indexes(pa.record_batch(columns), pa.record_batch(ends)))
+
+
+def _one_cycle(rows: list[int], rng: random.Random) -> list[int]:
     """Sattolo's algorithm: a random permutation that is a single cycle, hence without fixed points."""
-    order = list(ids)
+    order = list(rows)
     for i in range(len(order) - 1, 0, -1):
         j = rng.randrange(i)
         order[i], order[j] = order[j], order[i]

@@ -70,7 +70,7 @@ class Texts(Sequence[str]):
 
     def __init__(self, array: pa.Array) -> None:
         offsets, data = text_buffers(array)
-        self._offsets, self._data = memoryview(np.ascontiguousarray(offsets)), memoryview(data)
+        self._offsets, self._data = np.ascontiguousarray(offsets).data, data.data
         self._length = len(array)
 
     def __len__(self) -> int:
@@ -113,7 +113,7 @@ class Lists:
     def __init__(self, array: pa.Array) -> None:
         self.offsets = numbers_of(array.offsets, "int64") if len(array) else np.zeros(1, np.int64)
         self.texts = Texts(array.values)
-        self._bounds = memoryview(np.ascontiguousarray(self.offsets))
+        self._bounds = np.ascontiguousarray(self.offsets).data
 
     def between(self, first: int, last: int) -> list[tuple[str, ...]]:
         """The lists from number `first` to before `last`."""

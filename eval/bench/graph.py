@@ -43,9 +43,9 @@ def run(options: BenchOptions) -> list[Measure]:
 def _at_size(size: float, options: BenchOptions) -> list[Measure]:
     with tempfile.TemporaryDirectory(prefix="kvlp-graph-", dir=options.settings.get("scratch")) as scratch:
         release, out = Path(scratch) / "release", Path(scratch) / "graph"
-        wanted = {name: max(1, round(size * count)) for name, count in FULL.items()}
+        concepts, names, relations = (max(1, round(size * FULL[of])) for of in ("concepts", "names", "relations"))
         start = time.perf_counter()
-        rows = write_release(release, **wanted, seed=options.seed)
+        rows = write_release(release, concepts=concepts, names=names, relations=relations, seed=options.seed)
         written = time.perf_counter() - start
         options.say(f"size {size:g}: {rows['MRCONSO.RRF']:,} names, {rows['MRREL.RRF']:,} relation rows written")
         _forget(release)

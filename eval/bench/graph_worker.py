@@ -33,7 +33,7 @@ def reopen(folder: str) -> dict[str, Any]:
     imported = time.perf_counter()
     graph = KnowledgeGraph.load(folder)
     opened = time.perf_counter()
-    figures = {"import": imported - start, "open": opened - imported, "opened_mb": _memory()["now_mb"]}
+    figures: dict[str, Any] = {"import": imported - start, "open": opened - imported, "opened_mb": _memory()["now_mb"]}
     rng = random.Random(0)
     some = [graph.concepts[rng.randrange(len(graph))] for _ in range(_QUERIES)]
     words = [word for c in some for word in c.name.split()[:1]]

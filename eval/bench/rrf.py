@@ -164,7 +164,8 @@ def _write(file: Any, columns: Sequence[Any]) -> int:
     scalars = [pa.scalar(c, pa.large_string()) if isinstance(c, str) else c for c in parts]
     end, bar = pa.scalar("\n", pa.large_string()), pa.scalar("|", pa.large_string())
     rows = pc.binary_join_element_wise(*scalars, end, bar)
-    file.write(memoryview(text_buffers(rows)[1])[: int(text_buffers(rows)[0][-1])])
+    offsets, data = text_buffers(rows)
+    file.write(data[: int(offsets[-1])].data)
     return len(rows)
 
 

@@ -262,7 +262,8 @@ def _definitions(folder: Path, wanted: Selection, cuis: Cuis, vocabularies: set[
     import pyarrow.compute as pc
 
     path = folder / "MRDEF.RRF"
-    rows, texts = [np.zeros(0, np.int64)], [pa.array([], pa.large_string())]
+    rows: list[IntArray] = [np.zeros(0, np.int64)]
+    texts = [pa.array([], pa.large_string())]
     for line, batch in read_table(path, ("CUI", "SAB", "DEF", "SUPPRESS")) if path.is_file() else ():
         place, there = places(cui_keys(batch.column("CUI"), path, line), cuis.kept)
         kept = report.sieve(

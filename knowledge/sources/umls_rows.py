@@ -64,8 +64,9 @@ class Selection:
         for name, chosen in zip(names, filters, strict=True):
             if isinstance(chosen, str) or (chosen is not None and not len(chosen)):
                 raise KnowledgeError(f"{name}: expected a list of at least one, or None for all; got {chosen!r}")
-        languages, *others = (None if f is None else tuple(f) for f in filters)
-        return cls(languages, *(None if f is None else tuple(sorted(f)) for f in others), suppressed=suppressed)
+        languages, *others = filters
+        vocabularies, semantic_types, relations = (None if f is None else tuple(sorted(f)) for f in others)
+        return cls(None if languages is None else tuple(languages), vocabularies, semantic_types, relations, suppressed)
 
 
 @dataclass(slots=True)
