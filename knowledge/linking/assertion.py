@@ -27,6 +27,7 @@ except ImportError:
 
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.linking.dictionary import expand
+from kvlp.knowledge.linking.normalise import spellings
 from kvlp.typing import Assertion, PathLike
 
 __all__ = ["DOUBTS", "PRESENT", "Clauses", "Rule", "Ruling", "Rules", "Word", "alternatives", "read_rules"]
@@ -47,10 +48,11 @@ _ASKS = frozenset(":-\u2013\u2014")
 _MARK_CUTS: dict[str, Separator] = {",": "comma", "(": "comma", ")": "comma", "/": "or"}
 _STRENGTH = {"": 0, "comma": 1, "and": 2, "or": 3, "end": 4}
 _NO_SUBJECT = re.compile(r"[\s,;()]*(?:(?:this|it|these|they|that|those|now|currently|today)\s+)?", re.IGNORECASE)
+_LISTED = re.compile(r"\s*(?:,|,?\s*\b(?:and|or)\b)\s*(?:[a-z-]+\s+){0,2}", re.IGNORECASE)
 _WORDS_BETWEEN = re.compile(r"\s*(?:[^\W\d_]+\s+){0,2}")
 _ENOUGH = re.compile(r"\s+(?:that (?:is|are|would be)\s+)?(?:large|big|sizable) enough\b", re.IGNORECASE)
 _CONTRAST = re.compile(r";|\b(?:but|however|although|though)\b", re.IGNORECASE)
-_OR = re.compile(r"\s+(or)\s+(?:an?\s+|possible\s+|possibly\s+)?", re.IGNORECASE)
+_OR = re.compile(r"\s+(or)\s+(?:[a-z-]+\s+){0,2}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ def _rule(row: dict[str, Any], file: Path) -> Rule:
 
 
 def _add(words: dict[str, Word], phrases: Sequence[str], part: dict[str, Any]) -> None:
-    for phrase in expand(phrases):
+    for phrase in (form for written in expand(phrases) for form in (written, *spellings(written))):
         words[phrase] = replace(words.get(phrase, Word()), **part)
 
 
@@ -273,9 +275,9 @@ class Clauses:
         return [i for i, (start, end) in enumerate(items) if start >= reach and end <= position]
 
     def shared_subject(self, subjects: Sequence[Span], position: int) -> list[int]:
-        """Subjects of the part before, where a second predicate follows "and": "the aorta is tortuous and dilated"."""
+        """Subjects of the part before, where a second predicate follows: "the aorta is tortuous but not dilated"."""
         number = self.index_at(position)
-        if number == 0 or self.parts[number].separator != "and" or self.text[self.parts[number].start : position].strip():
+        if number == 0 or self.text[self.parts[number].start : position].strip():
             return []
         before = self.parts[number - 1]
         return [i for i, (start, end) in enumerate(subjects) if before.start <= start and end <= before.end]
@@ -304,14 +306,14 @@ class Clauses:
         first = self.part_at(item[0]).start
         if ruling.trigger[1] <= item[0]:
             first = max(first, ruling.trigger[1])
-        if read_rules().sizes.search(self.text, first, item[0]) or _ENOUGH.match(self.text, item[1], self.end):
+        if read_rules().sizes.search(self.text, first, item[1]) or _ENOUGH.match(self.text, item[1], self.end):
             return Ruling(Assertion.UNCERTAIN, ruling.trigger, "unlikely")
         return ruling
 
     def _apply(self, number: int, hit: Hit, items: Sequence[Span], said: list[list[_Said]]) -> None:
         start, end, word = hit
         span = (start, end)
-        ahead = self._ahead(number, items) if word.forward or word.around else []
+        ahead = self._ahead(number, items) if (word.forward or word.around) and not self._enclosed(hit) else []
         if word.forward is not None and ahead:
             for item in ahead:
                 said[item].append((word.forward.says, "forward", span, word.forward.doubt))
@@ -320,7 +322,7 @@ class Clauses:
             assert rule is not None
             if rule.last and not self._closes(end):
                 return
-            for item in self.behind(items, start) or self._asked(items, start) or self._resumed(items, start):
+            for item in self.behind(items, start, commas=rule.list) or self._asked(items, start) or self._resumed(items, start):
                 said[item].append((rule.says, "backward", span, rule.doubt))
         if word.around is not None:
             before = [i for i, (_, e) in enumerate(items) if e <= start and i < (ahead[0] if ahead else len(items))]
@@ -393,11 +395,19 @@ class Clauses:
         return not any(c.isalnum() for c in self.text[position:stop])
 
     def _resumed(self, items: Sequence[Span], position: int) -> list[int]:
-        """The last item before a part that goes on without a subject: "the effusion, which was small, has resolved"."""
+        """What was last spoken of before a part without a subject: "the effusion, which was small, has resolved"."""
         part = self.part_at(position)
         if part.start == self.start or _NO_SUBJECT.fullmatch(self.text, part.start, position) is None:
             return []
-        return [i for i, (_, end) in enumerate(items) if end <= part.start][-1:]
+        first = last = sum(end <= part.start for _, end in items) - 1
+        while first > 0 and _LISTED.fullmatch(self.text, items[first - 1][1], items[first][0]):
+            first -= 1
+        return list(range(max(first, 0), last + 1))
+
+    def _enclosed(self, hit: Hit) -> bool:
+        """Whether a trigger stands alone in parentheses, where it speaks of what is before them."""
+        before, after = self.text[self.start : hit[0]].rstrip(), self.text[hit[1] : self.end].lstrip()
+        return before.endswith("(") and after.startswith(")")
 
     def _asked(self, items: Sequence[Span], position: int) -> list[int]:
         """The item that an answer answers: the last one before the colon or dash."""

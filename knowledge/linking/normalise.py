@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-__all__ = ["Normal", "normalise", "variants"]
+__all__ = ["Normal", "normalise", "spellings", "variants"]
 
 _ODD = "\uffff"
 _BETWEEN = r"[\s\-\u2010-\u2015\u2212_]"
@@ -122,6 +122,7 @@ _SPELLINGS = (
     ("edema", "oedema"), ("esophag", "oesophag"), ("hemorrh", "haemorrh"), ("hemat", "haemat"), ("hemo", "haemo"),
     ("tumor", "tumour"), ("center", "centre"), ("fiber", "fibre"), ("anemi", "anaemi"), ("ischem", "ischaem"),
     ("demineraliz", "demineralis"), ("cephaliz", "cephalis"), ("catheteriz", "catheteris"), ("localiz", "localis"),
+    ("favor", "favour"), ("visualiz", "visualis"), ("recogniz", "recognis"), ("organiz", "organis"),
 )  # fmt: skip
 _SPELT = re.compile("|".join(word for pair in _SPELLINGS for word in pair))
 
@@ -142,7 +143,7 @@ def variants(surface: str) -> list[str]:
     if closed != surface:
         forms.setdefault(" ".join(normalise(closed).text.split()))
     for form in [*forms]:
-        forms.update(dict.fromkeys(_spelt(form)))
+        forms.update(dict.fromkeys(spellings(form)))
     for form in [*forms]:
         forms.update(dict.fromkeys(_inflected(form)))
     for form in [*forms]:
@@ -197,7 +198,8 @@ def _prefix_end(word: str) -> int:
     return match.end() if match else 0
 
 
-def _spelt(form: str) -> list[str]:
+def spellings(form: str) -> list[str]:
+    """The other spellings of a normalised form: American and British."""
     if _SPELT.search(form) is None:
         return []
     american = british = form
