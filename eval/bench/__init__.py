@@ -16,6 +16,7 @@ __all__ = ["BENCHES", "BenchOptions", "Measure", "alternate", "run_bench", "writ
 #: name -> (module, one line of help)
 BENCHES: dict[str, tuple[str, str]] = {
     "link": ("kvlp.eval.bench.linking", "reports read with assertions, beside spaCy + negspacy, medspacy and scispaCy"),
+    "assertions": ("kvlp.eval.bench.assertions", "presence, absence and doubt, beside negspacy and medspacy"),
     "graph": ("kvlp.eval.bench.graph", "a release of UMLS's size: time and memory to build a graph and to open it"),
 }
 

@@ -109,7 +109,7 @@ def _medspacy(job: Job) -> Reader:
 
     def add(nlp: Any, job: Job) -> None:
         matcher = nlp.add_pipe("medspacy_target_matcher")
-        matcher.add([TargetRule(s, "CONCEPT", attributes={"concept": c}) for c, s, _ in job["vocabulary"]])
+        matcher.add([TargetRule(s, c) for c, s, _ in job["vocabulary"]])
         nlp.add_pipe("medspacy_context")
 
     def said(entity: Any) -> str:
@@ -118,10 +118,6 @@ def _medspacy(job: Job) -> Reader:
             return "absent"
         return "uncertain" if about.is_uncertain or about.is_hypothetical or about.is_historical else "present"
 
-    from spacy.tokens import Span
-
-    if not Span.has_extension("concept"):
-        Span.set_extension("concept", default="")
     return _spacy(job, add, said)
 
 
