@@ -322,7 +322,8 @@ class Clauses:
             assert rule is not None
             if rule.last and not self._closes(end):
                 return
-            for item in self.behind(items, start, commas=rule.list) or self._asked(items, start) or self._resumed(items, start):
+            reached = self.behind(items, start, commas=rule.list)
+            for item in reached or self._asked(items, start) or self._resumed(items, start):
                 said[item].append((rule.says, "backward", span, rule.doubt))
         if word.around is not None:
             before = [i for i, (_, e) in enumerate(items) if e <= start and i < (ahead[0] if ahead else len(items))]
@@ -418,7 +419,8 @@ class Clauses:
         for start, end in self._marks:
             if self.text[start] != "?":
                 continue
-            after = [i for i, (s, _) in enumerate(items) if s >= end and _WORDS_BETWEEN.fullmatch(self.text, end, s)][:1]
+            behind = [i for i, (s, _) in enumerate(items) if s >= end]
+            after = [i for i in behind[:1] if _WORDS_BETWEEN.fullmatch(self.text, end, items[i][0])]
             before = [i for i, (_, e) in enumerate(items) if e <= start and not self.text[e:start].strip(" )")]
             for item in after or before:
                 said[item].append(("uncertain", "around", (start, end), "possible"))
