@@ -342,5 +342,5 @@ def _mention(text: str, found: _Found, ruling: Ruling | None) -> Mention:
 
 
 def _bare_no(text: str, trigger: Span | None) -> bool:
-    """Whether a denial is a "no" in front of a normal statement: a slip of the pen, since only "not" turns one round."""
+    """Whether a denial is a "no" in front of a normal statement: a slip, since only "not" turns one round."""
     return trigger is not None and text[slice(*trigger)].lower().split()[:1] == ["no"]
