@@ -96,7 +96,7 @@ def _read_file(path: Path) -> nx.MultiDiGraph:
             f"{path}: the last line does not end, so the file may be cut off; get it again, or end it with a line break"
         )
     named = text
-    if "\nontology:" not in text[:20_000]:  # else obonet writes to the root logger
+    if "\nontology:" not in "\n" + text.partition("\n[")[0]:  # else obonet writes to the root logger
         named = f"ontology: \n{'' if text[:1] != '[' else chr(10)}{text}"
     try:
         graph: nx.MultiDiGraph = obonet.read_obo(io.StringIO(named), ignore_obsolete=False)
