@@ -194,8 +194,10 @@ class ZeroShotClassifier:
             return self._from_templates(name, self.templates)
         from kvlp.knowledge.prompts import Prompts
 
-        ready = self.templates is not None and not isinstance(self.templates, str | Path)
-        writer: Any = self.templates if ready else Prompts(self.graph, templates=self.templates)
+        if self.templates is None or isinstance(self.templates, str | Path):
+            writer: Prompts | AttributePrompts = Prompts(self.graph, templates=self.templates)
+        else:
+            writer = self.templates
         say = partial(writer.sentences, name, synonyms=self.synonyms, style=self.style)
         return {"present": say(Assertion.PRESENT), "absent": say(Assertion.ABSENT)}
 

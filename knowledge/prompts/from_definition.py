@@ -13,6 +13,7 @@ from kvlp.knowledge.prompts.attributes import PromptAttribute, merge
 from kvlp.knowledge.prompts.grammar import Grammar, is_clause
 from kvlp.knowledge.prompts.rules import AttributeRules
 from kvlp.knowledge.prompts.templates import TemplateFile
+from kvlp.knowledge.surfaces import fold
 from kvlp.typing import PathLike
 
 if TYPE_CHECKING:
@@ -119,14 +120,16 @@ class DefinitionBackend:
             if self._denies([word.lower()]):
                 return []
             if word in rules["places"] and after in rules["determiners"]:
-                place = list(self._place(words[i + 1 :]))
-                of_body = set(place).isdisjoint(rules["no_place"])
-                return [PromptAttribute("location", " ".join([word, *place]), 0.5, "definition")] if of_body else []
+                place = list(self._place(words[i + 1 :], joined=word == "between"))
+                nouns = set(fold(" ".join(place)).split()) - set(rules["determiners"])
+                tells = nouns.isdisjoint(rules["no_place"]) and not nouns <= set(fold(concept.name).split())
+                return [PromptAttribute("location", " ".join([word, *place]), 0.5, "definition")] if tells else []
         return []
 
-    def _place(self, words: Sequence[str]) -> Iterator[str]:
+    def _place(self, words: Sequence[str], *, joined: bool) -> Iterator[str]:
+        """The words of a place; with "and" only where two are joined, as behind "between"."""
         rules = self._rules.definition
-        ends = {*rules["places"], *rules["place_ends"]}
+        ends = {*rules["places"], *rules["place_ends"], *(() if joined else ("and",))}
         before = words[0]
         for word, after in pairwise([*words, ""]):
             participle = word.endswith(("ed", "ing")) and before not in rules["determiners"]

@@ -240,8 +240,11 @@ def _questions(
     for kind in candidates:
         if kind not in asked:
             raise ConfigError(f"candidates: no question about '{kind}'; {hint(kind, asked)}")
-    chosen = {kind: candidates[kind] if kind in candidates else value["candidates"] for kind, value in asked.items()}
-    return [(kind, v["question"], None if chosen[kind] is None else tuple(chosen[kind])) for kind, v in asked.items()]
+    questions = []
+    for kind, value in asked.items():
+        words = candidates[kind] if kind in candidates else value.get("candidates")
+        questions.append((kind, str(value["question"]), None if words is None else tuple(words)))
+    return questions
 
 
 def _require_folder(folder: Path) -> None:

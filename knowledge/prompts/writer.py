@@ -200,8 +200,10 @@ class Prompts:
     ) -> Iterator[str]:
         if concept_or_text is None:
             return
-        named = not isinstance(concept_or_text, str)
-        text, number = (concept_or_text.name, concept_or_text.number) if named else (concept_or_text, "")
+        if isinstance(concept_or_text, str):
+            text, number = concept_or_text, ""
+        else:
+            text, number = concept_or_text.name, concept_or_text.number
         phrase = self._phrase(text, number) if _key(text) not in self._special else None
         if phrase is None or text[:3].lower() == "no ":
             return

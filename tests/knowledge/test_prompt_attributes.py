@@ -108,7 +108,7 @@ def test_definition_and_descriptions_tell_by_words() -> None:
     found = DefinitionBackend().attributes(EFFUSION)
     assert said(found) == {
         "color": ["white"],  # two crescents and a dense layer; the black lung stands behind the head noun
-        "shape": ["crescent-shaped"],
+        "shape": ["crescentic"],
         "texture": ["hazy"],
         "location": ["between the lung and the chest wall"],
         # what denies, and what begins with "both", cannot be denied
@@ -123,7 +123,7 @@ def test_definition_and_descriptions_tell_by_words() -> None:
     }
     assert {a.text: a.score for a in found if a.kind in ("color", "shape", "texture")} == {
         "white": 0.6,  # three of five texts
-        "crescent-shaped": 0.4,
+        "crescentic": 0.4,
         "hazy": 0.2,
     }
 

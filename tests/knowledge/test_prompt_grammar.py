@@ -79,6 +79,10 @@ def faults(sentence: str, style: str) -> Iterator[str]:
         yield "stray mark or empty slot"
     if re.search(r"\b(\w+) \1\b", sentence, re.IGNORECASE):
         yield "doubled word"
+    if re.search(
+        r"\b(?:a|an|the|of|at|to|from|with|by|for|and|or|as|that|which|after|before|between)[.,:]", sentence
+    ):
+        yield "dangling word"
     for article, word in re.findall(r"\b([Aa]n?) (?=([\w-]+))", sentence):
         if (article.lower() == "an") != with_vowel(word):
             yield f"article: {article} {word}"
@@ -163,6 +167,7 @@ def test_every_wording_of_every_synonym_is_well_formed(chest: KnowledgeGraph) ->
         ("there is a mass.", "capital"),
         ("There is a mass", "capital"),
         ("There is a mass..", "capital"),
+        ("There is a mass in the lungs after.", "dangling"),
         ("There is a mass , seen.", "stray"),
         ("There is a mass in .", "stray"),
         ("There is a {location}.", "stray"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -171,3 +172,16 @@ def test_all_concepts_of_the_chest_graph_have_sentences() -> None:
             for sentence in prompts.sentences(concept, assertion, style="plain", descriptions=True):
                 assert re.match(r"[A-Z0-9\W]", sentence), sentence
                 assert sentence.endswith("."), sentence
+
+
+def test_the_default_styles_say_what_models_were_made_with() -> None:
+    """Checkpoints and committed figures name these sentences by their hash; another wording is another style."""
+    words = ["pleural effusion", "edema", "opacities", "No Finding", "left basal opacity", "no pneumothorax"]
+    concepts = [EFFUSION, Concept("nodule", "lung nodule", ("coin lesion", "granulomata", "both lungs"))]
+    free, digest = Prompts(), hashlib.sha256()
+    for name in (*words, *concepts):
+        for assertion in Assertion:
+            for style in ("ensemble", "plain"):
+                told = {"descriptions": True, "definitions": True}
+                digest.update("\n".join(free.sentences(name, assertion, style=style, **told)).encode())
+    assert digest.hexdigest() == "f581eb7bc7d25b0fa627965d6c722982c9ee492b4ea7382add38f56e85337e42"
