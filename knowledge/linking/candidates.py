@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -209,7 +210,7 @@ def _prepared(graph: KnowledgeGraph, folder: Path) -> _Parts:
 def _require_extra() -> None:
     for package in ("scispacy", "nmslib", "sklearn"):
         try:
-            __import__(package)
+            import_module(package)
         except ImportError as error:
             raise MissingExtraError(package, "knowledge") from error
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from kvlp.knowledge.linking.mention import Mention
 
 __all__ = ["Edit", "Rewriting"]
+
+
+#: fields of a mention that hold words and their place
+_PLACES = (("surface", "start", "end"), ("trigger", "trigger_start", "trigger_end"))
 
 
 class Edit(NamedTuple):
@@ -67,7 +70,7 @@ class Rewriting:
     def restore(self, mention: Mention) -> Mention:
         """The mention with spans and words of the raw text, its score lessened by the edits it rests on."""
         changed: dict[str, Any] = {"score": mention.score * self.score(mention.start, mention.end)}
-        for word, first, last in _spans(type(mention)):
+        for word, first, last in _PLACES:
             start, end = getattr(mention, first), getattr(mention, last)
             if start is not None:
                 start, end = self.span(start, end)
@@ -83,11 +86,3 @@ class Rewriting:
         if over < len(edit.text):
             return edit.end if last else edit.start
         return edit.end + over - len(edit.text) + last
-
-
-@cache
-def _spans(kind: type[Mention]) -> list[tuple[str, str, str]]:
-    """The fields that hold words and their place: (surface, start, end), (trigger, trigger_start, trigger_end) ..."""
-    names = kind._fields
-    others = [n.removesuffix("_start") for n in names if n.endswith("_start")]
-    return [("surface", "start", "end"), *((n, f"{n}_start", f"{n}_end") for n in others)]

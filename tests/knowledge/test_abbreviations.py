@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 import time
 from collections.abc import Callable
 
@@ -119,15 +119,8 @@ def test_scispacy_in_the_linker(graph: KnowledgeGraph, linker: EntityLinker) -> 
 def test_wrong_names_and_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="no finder of abbreviations 'spacy'; expected own, scispacy or none"):
         finder("spacy")
-    load = builtins.__import__
-
-    def refuse(name: str, *args: object, **kwargs: object) -> object:
-        if name.startswith("scispacy"):
-            raise ImportError(name)
-        return load(name, *args, **kwargs)  # type: ignore[arg-type]
-
     abbreviations._pipeline.cache_clear()
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "scispacy", None)
     with pytest.raises(MissingExtraError, match=r"kvlp\[knowledge\]"):
         finder("scispacy")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import csv
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,14 +47,7 @@ def test_chunks_by_hand() -> None:
 
 
 def test_a_missing_extra_is_named(graph: KnowledgeGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = builtins.__import__
-
-    def refuse(name: str, *args: object, **kwargs: object) -> object:
-        if name == "scispacy":
-            raise ImportError(name)
-        return load(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "scispacy", None)
     with pytest.raises(MissingExtraError, match=r"scispacy is not installed.*kvlp\[knowledge\]"):
         CandidateLinker(graph, folder=tmp_path)
 
