@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvlp.errors import ConfigError, KnowledgeError
+from kvlp.errors import ConfigError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.knowledge.prompts import Prompts
 from kvlp.typing import Assertion
