@@ -190,9 +190,17 @@ class _Counts:
             AmbiguousSurface(s, self._chosen[s].total(), dict(self._chosen[s].most_common()), self._undecided[s])
             for s in surfaces
         ]
-        numbers = [n[k] for k in ("texts", "empty", "with_concept", "sentences", "without_concept")]
-        phrases = _frequent(self._phrases, least_texts)[:most]
-        return Coverage(*numbers, least_texts, tuple(phrases), tuple(ambiguous), tuple(self._problems))
+        return Coverage(
+            texts=n["texts"],
+            empty=n["empty"],
+            with_concept=n["with_concept"],
+            sentences=n["sentences"],
+            without_concept=n["without_concept"],
+            least_texts=least_texts,
+            phrases=tuple(_frequent(self._phrases, least_texts)[:most]),
+            ambiguous=tuple(ambiguous),
+            problems=tuple(self._problems),
+        )
 
 
 def _without(sentences: Sequence[tuple[int, int]], mentions: Sequence[Mention]) -> int:

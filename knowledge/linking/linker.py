@@ -93,7 +93,7 @@ class EntityLinker:
     def _set_up(self, graph_hash: str, lexicon: Lexicon, options: LinkerOptions) -> None:
         self.graph_hash, self._lexicon, self._options = graph_hash, lexicon, options
         self._language = known_language(options.language)
-        self._candidates: CandidateLinker | None = None
+        self._candidates = None
         self._memory: dict[tuple[str, bool], tuple[Remembered, ...]] = {}
         self._asserted, self._surfaces, said = lexicon.asserted, lexicon.surfaces, lexicon.said
         self._attributes = AttributeReader(lexicon.anatomy) if lexicon.anatomy else None
