@@ -66,6 +66,10 @@ class EntityLinker:
         language: "en" refuses a text that is clearly in another language; None reads every text.
         remember: how many sentences are kept with what was found in them, since reports repeat theirs; 0 for none.
 
+    Attributes:
+        graph_hash: content hash of the graph.
+        options: how it reads.
+
     Example:
         >>> EntityLinker(graph)("Small left effusion. No pneumothorax.")
         [Mention(concept='pleural_effusion', ...), Mention(concept='pneumothorax', ...)]
@@ -91,7 +95,7 @@ class EntityLinker:
         self._remember = remember
 
     def _set_up(self, graph_hash: str, lexicon: Lexicon, options: LinkerOptions) -> None:
-        self.graph_hash, self._lexicon, self._options = graph_hash, lexicon, options
+        self.graph_hash, self._lexicon, self.options = graph_hash, lexicon, options
         self._language = known_language(options.language)
         self._candidates = None
         self._memory: dict[tuple[str, bool], tuple[Remembered, ...]] = {}
@@ -117,7 +121,7 @@ class EntityLinker:
 
         if self._candidates is not None:
             raise KnowledgeError("a linker with candidates cannot be saved: they have an index of their own")
-        return save_linker(Path(path), self.graph_hash, self._lexicon, self._options)
+        return save_linker(Path(path), self.graph_hash, self._lexicon, self.options)
 
     @classmethod
     def load(cls, path: PathLike, graph: KnowledgeGraph | None = None, *, remember: int = 20_000) -> EntityLinker:

@@ -79,7 +79,7 @@ def load_linker(path: Path, graph: KnowledgeGraph | None = None) -> tuple[str, L
     if graph is not None and header["graph"] != graph.content_hash:
         raise KnowledgeError(f"{path}: made from another graph than '{graph.name}', or the graph changed; {_AGAIN}")
     if hashlib.sha256(body).hexdigest() != header["sha256"]:
-        raise KnowledgeError(f"{path}: damaged: the content does not fit its hash, is it cut off? {_AGAIN}")
+        raise KnowledgeError(f"{path}: damaged, the content does not fit its hash; {_AGAIN}")
     try:
         options = LinkerOptions(**header["options"])
         types = None if options.types is None else tuple(options.types)

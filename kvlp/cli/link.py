@@ -53,18 +53,25 @@ def read(
     graph: str = typer.Option("chest", "--graph", help="'chest' or the folder of a graph."),
     types: str = typer.Option("", "--types", help="Only these semantic types, such as 'finding,disease'."),
     any_language: bool = typer.Option(False, "--any-language", help="Read a text that is not English, too."),
+    linker: Path | None = typer.Option(None, "--linker", help="File that keeps the linker, for a start in no time."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON list."),
 ) -> None:
     """Find the concepts of a graph in report text and say whether each is present, absent or uncertain."""
     from kvlp.knowledge.graph import KnowledgeGraph
-    from kvlp.knowledge.linking import EntityLinker
+    from kvlp.knowledge.linking.kept import kept_linker
+    from kvlp.knowledge.linking.lexicon import LinkerOptions
+    from kvlp.knowledge.linking.linker import EntityLinker
 
     if (text is None) == (file is None):
         raise typer.BadParameter("give either the text or --file FILE")
     report = read_report(file) if file is not None else str(text)
     kg = KnowledgeGraph.load(graph)
-    wanted = [t.strip() for t in types.split(",") if t.strip()] or None
-    mentions = EntityLinker(kg, types=wanted, language=None if any_language else "en")(report)
+    wanted = tuple(t.strip() for t in types.split(",") if t.strip()) or None
+    options = LinkerOptions(types=wanted, language=None if any_language else "en")
+    if linker is not None:
+        mentions = kept_linker(linker, kg, options, say=lambda line: typer.echo(line, err=True))(report)
+    else:
+        mentions = EntityLinker(kg, **options._asdict())(report)
     if as_json:
         typer.echo(json.dumps([row(m, kg) for m in mentions], ensure_ascii=False, indent=1))
     else:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from kvlp.cli import main
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.knowledge.linking import EntityLinker, saved
+from kvlp.knowledge.linking.kept import kept_linker
+from kvlp.knowledge.linking.lexicon import LinkerOptions
 
 TEXT = (
     "FINDINGS: Small left effusion, no ptx. The heart is mildly enlarged. Edema may be present.\nIMPRESSION: Effusion."
@@ -37,7 +40,7 @@ def test_loaded_linker_reads_as_the_saved_one(chest: KnowledgeGraph, tmp_path: P
     assert linker(TEXT)
     assert loaded(TEXT) == linker(TEXT)
     assert loaded._lexicon == linker._lexicon
-    assert loaded._options == linker._options
+    assert loaded.options == linker.options
 
 
 def test_language_is_saved(chest: KnowledgeGraph, tmp_path: Path) -> None:
@@ -113,3 +116,30 @@ def test_candidates_are_not_saved(chest: KnowledgeGraph, tmp_path: Path) -> None
     linker._candidates = object()  # type: ignore[assignment]
     with pytest.raises(KnowledgeError, match="candidates cannot be saved"):
         linker.save(tmp_path / "linker")
+
+
+def test_a_kept_linker_is_made_once_and_again_where_it_does_not_fit(chest: KnowledgeGraph, tmp_path: Path) -> None:
+    path, lines = tmp_path / "kept", []
+    kept_linker(path, chest, LinkerOptions(), lines.append)
+    first = path.stat().st_mtime_ns
+    assert kept_linker(path, chest, LinkerOptions(), lines.append)(TEXT) == EntityLinker(chest)(TEXT)
+    assert (path.stat().st_mtime_ns, lines) == (first, [])
+    assert kept_linker(path, chest, LinkerOptions(attributes=False), lines.append).options.attributes is False
+    path.write_bytes(path.read_bytes()[:-9])
+    assert kept_linker(path, chest, LinkerOptions(), lines.append)(TEXT) == EntityLinker(chest)(TEXT)
+    assert [line.partition(": ")[2] for line in lines] == [
+        "saved with other options; made anew",
+        "damaged, the content does not fit its hash; made anew",
+    ]
+
+
+def test_the_command_keeps_its_linker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, said = tmp_path / "kept", []
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            main(["link", "No ptx.", "--linker", str(path), "--json"])
+        assert not stop.value.code
+        said.append(capsys.readouterr().out)
+    assert json.loads(said[0])[0]["concept"] == "pneumothorax"
+    assert said[0] == said[1]
+    assert path.is_file()
