@@ -80,7 +80,9 @@ class Spelling:
         matches = list(_WORD.finditer(text))
         for k, match in enumerate(matches):
             word = match[0].lower()
-            if word not in unknown or _folded(word) in self._known:
+            if word not in unknown or len(word) != len(match[0]):  # some capitals become two characters
+                continue
+            if _folded(word) in self._known:
                 continue
             joined = self._joined(text, matches[max(k - 1, 0) : k + 2])
             if joined is not None:

@@ -86,6 +86,11 @@ def test_a_few_made_texts(linker: EntityLinker) -> None:
     assert found > 300
 
 
+@pytest.mark.parametrize("text", ["ed eİmphysema", "EFFUSİON effusİion"])
+def test_texts_that_failed_once(linker: EntityLinker, text: str) -> None:
+    check(linker, text)
+
+
 @pytest.mark.slow
 def test_100_000_made_texts(linker: EntityLinker) -> None:
     plain = EntityLinker(KnowledgeGraph.load("chest"), language=None, remember=0)
