@@ -6,13 +6,13 @@ A hash only proposes: what it finds is compared with the text itself, so that tw
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvlp.knowledge.surfaces import fold
+from kvlp.knowledge.surfaces import fold_all
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,7 +97,7 @@ def fold_texts(texts: pa.Array) -> pa.Array:
         rest = pc.replace_substring(pc.replace_substring(plain.filter(uneven), "'", ""), "`", "")
         rest = pc.ascii_trim(pc.replace_substring_regex(rest, " +", " "), " ")
         plain = pc.replace_with_mask(plain, uneven, rest)
-    return _replaced(texts, plain, fold)
+    return _replaced(texts, plain, fold_all)
 
 
 def _mapped(texts: pa.Array) -> pa.Array:
@@ -117,10 +117,10 @@ def upper_texts(texts: pa.Array) -> pa.Array:
     """Upper-case each string as `str.upper` does; ASCII ones all at once."""
     import pyarrow.compute as pc
 
-    return _replaced(texts, pc.ascii_upper(texts), str.upper)
+    return _replaced(texts, pc.ascii_upper(texts), lambda other: [text.upper() for text in other])
 
 
-def _replaced(texts: pa.Array, plain: pa.Array, convert: Any) -> pa.Array:
+def _replaced(texts: pa.Array, plain: pa.Array, convert: Callable[[list[str]], list[str]]) -> pa.Array:
     """Take `plain`, but where a text is not ASCII what Python makes of it."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -128,7 +128,7 @@ def _replaced(texts: pa.Array, plain: pa.Array, convert: Any) -> pa.Array:
     other = pc.invert(pc.string_is_ascii(texts))
     if not pc.any(other).as_py():
         return plain
-    own = pa.array([convert(text) for text in texts.filter(other).to_pylist()], plain.type)
+    own = pa.array(convert(texts.filter(other).to_pylist()), plain.type)
     return pc.replace_with_mask(plain, other, own)
 
 

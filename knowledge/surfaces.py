@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["FUZZY_LIMIT", "contains_phrase", "fold", "near"]
+__all__ = ["FUZZY_LIMIT", "contains_phrase", "fold", "fold_all", "near"]
 
 _JOINERS = re.compile(r"[-‐-―_/\s]+")
 _APOSTROPHES = re.compile(r"['’`]")
@@ -23,6 +23,16 @@ def fold(text: str) -> str:
     """
     plain = text if text.isascii() else _without_accents(text)
     return _JOINERS.sub(" ", _APOSTROPHES.sub("", plain)).strip().lower()
+
+
+def fold_all(texts: Sequence[str]) -> list[str]:
+    """Return `fold` of each text, many times as fast as one by one where they are not ASCII."""
+    together = unicodedata.normalize("NFKD", "\0".join(texts))
+    for accent in filter(unicodedata.combining, set(together)):
+        together = together.replace(accent, "")
+    together = _JOINERS.sub(" ", _APOSTROPHES.sub("", together)).lower()
+    folded = [text.strip(" ") for text in together.split("\0")] if texts else []
+    return folded if len(folded) == len(texts) else [fold(text) for text in texts]
 
 
 def _without_accents(text: str) -> str:

@@ -89,7 +89,7 @@ def _keys(
     """Return the kept rows of a batch as numbers."""
     one, two = (cui_keys(batch.column(c), path, line) for c in ("CUI1", "CUI2"))
     (row1, there1), (row2, there2) = places(one, cuis.kept), places(two, cuis.kept)
-    known = (there1 | places(one, cuis.all)[1]) & (there2 | places(two, cuis.all)[1])
+    known = _named(one, there1, cuis) & _named(two, there2, cuis)
     types, forward = _meanings(batch)
     named = np.asarray([bool(t) for t in types.values], bool)[types.codes]
     kinds.types.update(t for t in types.values if t)
@@ -109,6 +109,13 @@ def _keys(
     head, tail = (np.where(forward, a, b)[kept].astype(np.uint64) for a, b in ((row1, row2), (row2, row1)))
     kind = _kind_numbers(batch.column("SAB"), types, kinds, kept)
     return np.asarray((head << (bits + np.uint64(_KIND_BITS))) | (kind << bits) | tail, np.uint64)
+
+
+def _named(keys: NDArray[np.uint64], kept: NDArray[np.bool_], cuis: Cuis) -> NDArray[np.bool_]:
+    """Say which CUIs stand in MRCONSO, if only in rows that were left out."""
+    known = kept.copy()
+    known[~kept] = places(keys[~kept], cuis.all)[1]
+    return known
 
 
 @dataclass(frozen=True, slots=True)
