@@ -95,6 +95,16 @@ def test_the_whole_phrase_decides_only_if_it_is_related(tmp_path: Path, chest: K
     assert read["b"][0].concept != "cardiomegaly"
 
 
+def test_an_entity_of_several_words_and_one_that_only_qualifies(tmp_path: Path, chest: KnowledgeGraph) -> None:
+    whole = {"1": entity("pleural effusion", "OBS-DP", 2, 3)}
+    qualified = {"1": entity("pleural", "OBS-DP", 2, 2, ("modify", "2")), "2": entity("effusion", "OBS-DP", 3, 3)}
+    path = _saved(tmp_path, {"a": {"text": TEXT, "entities": whole}, "b": {"text": TEXT, "entities": qualified}})
+    read = read_radgraph(path, chest)
+    assert [(e.surface, e.concept) for e in read["a"]] == [("pleural effusion", "pleural_effusion")]
+    assert read["b"][0].concept != "pleural_effusion"
+    assert read["b"][1].concept == "pleural_effusion"
+
+
 def test_raw_white_space_is_counted_as_it_stands(tmp_path: Path) -> None:
     text = "  Small\n\neffusion ."
     path = _saved(tmp_path, {"a": {"text": text, "entities": {"1": entity("effusion", "OBS-DP", 1, 1)}}})
