@@ -1,6 +1,7 @@
 """Judge every way to make concept vectors on the links of a graph, beside controls; keep the figures, show a table.
 
     python examples/graph_vectors.py --out docs/figures/graph_vectors.json      train and judge (half an hour on a core)
+    python examples/graph_vectors.py --only gat --out FILE                      only these rows; others in FILE stay
     python examples/graph_vectors.py docs/figures/graph_vectors.json            print the table of it
     python examples/graph_vectors.py --search --out search.json                 the settings tried, on validation links
 
@@ -66,6 +67,13 @@ def table(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _joined(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """New rows instead of old ones of the same name, in the order of SHOWN."""
+    order = [name for name, _, _ in SHOWN]
+    rows = {row["name"]: row for row in [*old, *new]}
+    return sorted(rows.values(), key=lambda row: order.index(row["name"]))
+
+
 def _cell(estimate: dict[str, float]) -> str:
     return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
 
@@ -77,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="where to write figures")
     parser.add_argument("--graph", default="chest")
     parser.add_argument("--search", action="store_true", help="the settings tried, on validation links")
+    parser.add_argument("--only", action="append", help="a row's name; may be repeated")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args(argv)
     if options.figures is not None:
@@ -86,8 +95,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.smoke:
         document = judge(options.graph, [("gat", "gat", {"epochs": 2, "dim": 8})], repeats=1, part=part)
     else:
-        document = judge(options.graph, SEARCH if options.search else SHOWN, repeats=REPEATS, part=part)
+        runs = [run for run in (SEARCH if options.search else SHOWN) if not options.only or run[0] in options.only]
+        document = judge(options.graph, runs, repeats=REPEATS, part=part)
     out = options.out or Path(tempfile.mkdtemp()) / "graph_vectors.json"
+    if options.only and out.exists():
+        document["rows"] = _joined(json.loads(out.read_text(encoding="utf-8"))["rows"], document["rows"])
     out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(table(document))
 

@@ -31,11 +31,13 @@ def cache_folder() -> Path:
 
 
 def cache_key(graph: KnowledgeGraph, method: str, settings: Mapping[str, Any]) -> str:
+    """Name of the folder for these vectors: equal content and equal settings, equal name."""
     said = json.dumps([FORMAT, graph.content_hash, method, dict(settings)], sort_keys=True)
     return f"{method}-{hashlib.sha256(said.encode()).hexdigest()[:32]}"
 
 
 def from_cache(place: Path) -> ConceptVectors | None:
+    """The vectors that a folder holds, or None; a damaged one is told of and removed."""
     if not place.is_dir():
         return None
     try:

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +28,8 @@ _MODELS: dict[str, tuple[str, dict[str, Any], Literal["add", "turn"], Literal["l
     "rotate": ("RotatE", {}, "turn", "l2"),
     "complex": ("ComplEx", {}, "turn", "dot"),
 }
+#: ComplEx begins small: from numbers of size 1 it learns by heart before it learns anything
+COMPLEX_STD = 0.01
 
 
 def fit_pykeen(triples: Triples, method: str, settings: Mapping[str, Any], step: Step) -> VectorScorer:
@@ -45,9 +48,13 @@ def fit_pykeen(triples: Triples, method: str, settings: Mapping[str, Any], step:
             mapped_triples=_tensor(triples.array), num_entities=triples.entities, num_relations=len(triples.types)
         )
         name, extra, move, compare = _MODELS[method]
+        if method == "complex":
+            small = partial(_normal, std=COMPLEX_STD)
+            extra = {**extra, "entity_initializer": small, "relation_initializer": small}
+        loss = parts["product_loss" if compare == "dot" else "distance_loss"]()
         width = settings["dim"] // 2 if move == "turn" else settings["dim"]
         model = getattr(parts["models"], name)(
-            triples_factory=factory, embedding_dim=width, random_seed=settings["seed"], loss=parts["loss"](), **extra
+            triples_factory=factory, embedding_dim=width, random_seed=settings["seed"], loss=loss, **extra
         )
         _train(parts, model, factory, settings, step)
     entities, relations = (_real(r) for r in (model.entity_representations[0], model.relation_representations[0]))
@@ -88,7 +95,7 @@ def _train(parts: Mapping[str, Any], model: Any, factory: Any, settings: Mapping
 def _import_pykeen() -> dict[str, Any]:
     try:
         from pykeen import models
-        from pykeen.losses import NSSALoss
+        from pykeen.losses import NSSALoss, SoftplusLoss
         from pykeen.sampling import BernoulliNegativeSampler
         from pykeen.training import SLCWATrainingLoop
         from pykeen.training.callbacks import TrainingCallback
@@ -102,12 +109,19 @@ def _import_pykeen() -> dict[str, Any]:
         ) from error
     return {
         "models": models,
-        "loss": NSSALoss,
+        "distance_loss": NSSALoss,
+        "product_loss": SoftplusLoss,
         "sampler": BernoulliNegativeSampler,
         "loop": SLCWATrainingLoop,
         "callback": TrainingCallback,
         "factory": CoreTriplesFactory,
     }
+
+
+def _normal(values: Any, std: float) -> Any:
+    import torch
+
+    return torch.nn.init.normal_(values, std=std)
 
 
 def _tensor(array: Any) -> Any:
