@@ -52,7 +52,8 @@ _LISTED = re.compile(r"\s*(?:,|,?\s*\b(?:and|or)\b)\s*(?:[a-z-]+\s+){0,2}", re.I
 _WORDS_BETWEEN = re.compile(r"\s*(?:[^\W\d_]+\s+){0,2}")
 _ENOUGH = re.compile(r"\s+(?:that (?:is|are|would be)\s+)?(?:large|big|sizable) enough\b", re.IGNORECASE)
 _CONTRAST = re.compile(r";|\b(?:but|however|although|though)\b", re.IGNORECASE)
-_OR = re.compile(r"\s+(or)\s+(?:[a-z-]+\s+){0,2}", re.IGNORECASE)
+_COMMA = re.compile(r"\s*,\s*(?:[a-z-]+\s+)?", re.IGNORECASE)
+_OR = re.compile(r"\s*,?\s+(or)\s+(?:[a-z-]+\s+){0,2}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,14 +428,19 @@ class Clauses:
 
 
 def alternatives(text: str, items: Sequence[Span], rulings: list[Ruling]) -> list[Ruling]:
-    """Two findings joined by "or" that nothing denies are alternatives: both are uncertain."""
+    """Findings joined by "or" that nothing denies are alternatives, with those listed before them: all uncertain."""
     for i in range(len(items) - 1):
         if items[i][1] >= items[i + 1][0] or Assertion.ABSENT in (rulings[i].assertion, rulings[i + 1].assertion):
             continue
         match = _OR.fullmatch(text, items[i][1], items[i + 1][0])
-        for k in (i, i + 1) if match else ():
+        if match is None:
+            continue
+        first = i
+        while first > 0 and _COMMA.fullmatch(text, items[first - 1][1], items[first][0]):
+            first -= 1
+        for k in range(first, i + 2):
             if rulings[k].assertion is Assertion.PRESENT:
-                rulings[k] = Ruling(Assertion.UNCERTAIN, match.span(1) if match else None, "alternative")
+                rulings[k] = Ruling(Assertion.UNCERTAIN, match.span(1), "alternative")
     return rulings
 
 

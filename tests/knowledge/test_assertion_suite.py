@@ -1,8 +1,9 @@
 """The assertion suites: sentences whose authors had not seen the rules, read as labels of a report.
 
-Before any rule was changed for it, 792 of the 879 claims of the first suite were read right (529 of 612 sentences), and
-of the second, written after that, 603 of 671 (309 of 367). What is still misread stands in `MISREAD`, by sentence, so
-that nothing is left out in silence. `kvlp bench assertions` shows the suites beside other readers.
+Before any rule was changed for it, 792 of the 879 claims of the first suite were read right (529 of 612 sentences), of
+the second, written after that, 603 of 671 (309 of 367), and of the third 348 of 367 (206 of 219). What is still misread
+stands in `MISREAD`, by the sentence's beginning, so that nothing is left out in silence. `kvlp bench assertions` shows
+suites beside other readers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.knowledge.labels import labels_from_mentions, speaks
 from kvlp.knowledge.linking import EntityLinker
 
+SUITES = {"assertion_suite": 600, "assertion_suite_2": 350, "assertion_heldout": 200}
 NAMES = {1.0: "present", 0.0: "absent", -1.0: "uncertain"}
 MISREAD: dict[str, set[str]] = {
     "assertion_suite": {
@@ -44,6 +46,12 @@ MISREAD: dict[str, set[str]] = {
         "After consolidation chemotherapy the lungs are clear.",  # another "consolidation"
         "There are changes of emphysema, chiefly in the upper zones, with pulmonary scarring",  # "two years ago"
         "LINES: NONE. LUNGS: CLEAR. HEART: NORMAL.",  # "heart: normal" is no surface of a normal heart size
+    },
+    "assertion_heldout": {
+        "The aorta is ectatic, and the aortic arch shows",  # an ectatic aorta is to the graph a tortuous one
+        "Elevated hemidiaphragm on the right, due to eventration, phrenic palsy or",  # a cause that the graph lacks
+        "Multifocal opacities: multifocal pneumonia or, less likely,",  # "or" before a comma
+        "After aspiration of 800 mL from the right pleural space",  # another "aspiration"
     },
 }
 
@@ -73,7 +81,7 @@ def read(linker: EntityLinker, graph: KnowledgeGraph, text: str, expected: dict[
     return {**got, **unnamed}
 
 
-@pytest.mark.parametrize(("name", "least"), [("assertion_suite", 600), ("assertion_suite_2", 350)])
+@pytest.mark.parametrize(("name", "least"), SUITES.items())
 def test_the_suite_is_well_formed(graph: KnowledgeGraph, name: str, least: int) -> None:
     rows = load(name)
     assert len(rows) >= least

@@ -38,7 +38,7 @@ def test_the_bundled_lists_have_fourteen_classes_in_the_graph(graph: KnowledgeGr
     assert class_lists() == ["chexpert14", "nih14"]
     for name in class_lists():
         assert len(load_classes(name).concepts) == len(LabelMap(graph, name).classes) == 14
-    assert list(load_classes("nih14").concepts)[0] == "Atelectasis"
+    assert next(iter(load_classes("nih14").concepts)) == "Atelectasis"
     assert "not" in load_classes("nih14").zero  # its 0 is not absence, and the list says so
 
 
@@ -136,7 +136,7 @@ def test_bad_lists_get_one_clear_error(tmp_path: Path, content: bytes, message: 
 
 
 def test_unknown_names_are_answered_with_near_ones(graph: KnowledgeGraph) -> None:
-    with pytest.raises(KnowledgeError, match="no class list 'nih15'.*the nearest is 'nih14'"):
+    with pytest.raises(KnowledgeError, match=r"no class list 'nih15'.*the nearest is 'nih14'"):
         LabelMap(graph, "nih15")
     with pytest.raises(KnowledgeError, match="no concept 'pneumotorax'"):
         LabelMap(graph, ["pneumotorax"])
