@@ -48,6 +48,8 @@ _ENDING = re.compile(r"(?<=\w{4})(?:(?<!s)s|es|ed|ly|ing|ness|like|oid|al|ic|abl
 #: prefixes of which a slip makes the other, and with it another meaning
 _OPPOSITE = {"hypo": "hyper", "hyper": "hypo", "intra": "inter", "inter": "intra", "infra": "intra", "para": "peri",
              "peri": "para", "ante": "anti", "anti": "ante", "ad": "ab", "ab": "ad"}  # fmt: skip
+#: endings that make another word of the same stem: "scoliotic" is no misspelt "scoliosis"
+_FORMS = ("ic", "al", "um", "ia", "is", "in", "us", "ous", "oid", "ory", "ary", "ed", "ing", "ion", "oma")
 _UNKNOWN_WORDS_KEPT = 100_000
 
 
@@ -152,6 +154,8 @@ class Spelling:
             return True
         if len(word) <= _SHORTEST and any(w in self._known and w != choice for w in _one_slip(word)):
             return True
+        if _same_stem(word, choice):
+            return True
         opposites = [p + choice[len(q) :] for q, p in _OPPOSITE.items() if choice.startswith(q)]
         return any(other in self._known and distance(word, other, slips + 1) <= slips + 1 for other in opposites)
 
@@ -228,6 +232,14 @@ def _one_slip(word: str) -> Iterator[str]:
         for letter in ascii_lowercase:
             yield head + letter + tail[1:]
             yield head + letter + tail
+
+
+def _same_stem(word: str, other: str) -> bool:
+    """Whether two words are one stem with two endings."""
+    ending = next((e for e in _FORMS if word.endswith(e)), None)
+    if ending is None or other.endswith(ending) or not other.endswith(_FORMS):
+        return False
+    return word[:-4] == other[: len(word) - 4]
 
 
 def _folded(word: str) -> str:

@@ -118,6 +118,9 @@ def test_spelling_can_be_turned_off() -> None:
         (["calcified granuloma"], "noncalcified"),
         (["humerus"], "humira"),
         (["streaky", "streakies"], "streakiness"),  # a known word with an ending
+        (["scoliosis"], "scoliotic"),  # the same stem with another ending
+        (["lobulated", "lingual"], "loculated"),
+        (["lingual"], "lingula"),  # a word of the bundled graph, whatever graph is used
         (["effusion"], "effxxxon"),
         (["mass"], "masss"),  # too short
         (["costal", "coastal"], "cosstal"),  # as near to both
