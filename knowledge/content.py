@@ -38,13 +38,10 @@ def hash_of_tables(store: TableStore) -> str:
     sources = [_quoted(s) for s in store.sources.dictionary]
     digest = hashlib.sha256()
     for first, last in _runs(sorted(range(len(ids)), key=ids.__getitem__)):
-        lines: list[str] = []
-        links = store.numbers_between(first, last)
-        for own, concept, ends in zip(ids[first:last], store.concepts_between(first, last), links, strict=True):
-            group = [f"[{own}, {types[t]}, {ids[tail]}, {sources[s]}]\n" for t, tail, s in ends]
-            group.append(_concept_line(concept) + "\n")
-            group.sort()
-            lines += group
+        numbers = zip(*store.numbers_between(first, last), strict=True)
+        lines = [f"[{ids[head]}, {types[t]}, {ids[tail]}, {sources[s]}]\n" for head, t, tail, s in numbers]
+        lines += [_concept_line(concept) + "\n" for concept in store.concepts_between(first, last)]
+        lines.sort()
         digest.update("".join(lines).encode())
     return digest.hexdigest()
 

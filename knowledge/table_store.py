@@ -6,7 +6,6 @@ Entries number the surfaces: the name of row r is entry r, then come all synonym
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -242,12 +241,10 @@ class TableStore:
         ends = [self.tails[self._at(start, "out")], self.heads[self._at(start, "in")]]
         return set(np.unique(np.concatenate(ends)).tolist())
 
-    def numbers_between(self, first: int, last: int) -> list[list[tuple[int, int, int]]]:
-        """Return (type code, tail's row, source code) of what each concept from `first` to before `last` heads."""
+    def numbers_between(self, first: int, last: int) -> list[list[int]]:
+        """Return heads' rows, type codes, tails' rows and source codes of the relations that rows of concepts head."""
         found = self._at(np.arange(first, last), "out")
-        numbers = (self.types.codes[found].tolist(), self.tails[found].tolist(), self.sources.codes[found].tolist())
-        together, bounds = list(zip(*numbers, strict=True)), self._arrays["out_indptr"][first : last + 1].tolist()
-        return [together[a - bounds[0] : b - bounds[0]] for a, b in pairwise(bounds)]
+        return [a[found].tolist() for a in (self.heads, self.types.codes, self.tails, self.sources.codes)]
 
     def _at(self, rows: IntArray, side: Side) -> IntArray:
         """Rows of relations.arrow at these concepts, concept by concept."""

@@ -7,6 +7,7 @@ The tables are read in batches and stay in columns, so that a whole release fits
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["read_umls"]
 
 _LOG = logging.getLogger(__name__)
+#: seconds between two counts of rows
+_PAUSE = 2.0
 
 
 def read_umls(
@@ -68,7 +71,7 @@ def read_umls(
     if not (folder / "MRCONSO.RRF").is_file():
         raise KnowledgeError(f"{folder}: expected a UMLS folder with MRCONSO.RRF; got none")
     wanted = Selection.of(languages, vocabularies, semantic_types, relations, suppressed=suppressed)
-    say, report = progress or (lambda line: None), Report()
+    say, report = _calm(progress), Report()
     found = read_concepts(folder, wanted, report, say)
     links = read_relations(folder, wanted, found.cuis, report, say)
     for line in report.warnings():
@@ -83,3 +86,17 @@ def read_umls(
     write_folder(graph, tables, Path(out))
     say("written")
     return load_folder(Path(out))
+
+
+def _calm(progress: Callable[[str], None] | None) -> Callable[[str], None]:
+    """Let the count of rows pass every few seconds only, and every other line."""
+    last = -_PAUSE
+
+    def say(line: str) -> None:
+        nonlocal last
+        if progress is None or (line.endswith(" rows") and time.monotonic() - last < _PAUSE):
+            return
+        last = time.monotonic()
+        progress(line)
+
+    return say

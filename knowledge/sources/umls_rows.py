@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,9 +99,8 @@ class Report:
 
     def example(self, reason: str, texts: Iterator[str]) -> None:
         """Take examples until there are enough."""
-        own = self.examples.setdefault(reason, [])
-        while len(own) < _EXAMPLES and (text := next(texts, "")):
-            own.append(text)
+        for text in islice(texts, _EXAMPLES - len(self.examples.get(reason, ()))):
+            self.examples.setdefault(reason, []).append(text)
 
     def warnings(self) -> Iterator[str]:
         """One line for each table in which something was wrong."""
