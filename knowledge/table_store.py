@@ -5,8 +5,9 @@ Entries number the surfaces: the name of row r is entry r, then come all synonym
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -25,11 +26,31 @@ if TYPE_CHECKING:
 __all__ = ["TableStore"]
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _whole(method: Callable[Concatenate[TableStore, P], T]) -> Callable[Concatenate[TableStore, P], T]:
+    """Say in one line that a folder is damaged where a number points to nothing. (Large ones are not read before.)"""
+
+    @wraps(method)
+    def call(self: TableStore, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except IndexError:
+            raise KnowledgeError(
+                f"{self.where}: a number points to nothing; `kvlp kg validate` names the damaged file"
+            ) from None
+
+    return call
+
+
 class TableStore:
     """Answers for a graph from its tables (see kvlp.knowledge.store.Store).
 
     Attributes:
         tables: what it reads.
+        where: what to call it in messages.
         folder: where they lie; None for tables in memory.
         ids: id by row.
         heads, tails: rows of concepts by row of relations.
@@ -41,7 +62,7 @@ class TableStore:
     """
 
     def __init__(self, tables: Tables, where: str = "graph") -> None:
-        self.tables, self._where = tables, where
+        self.tables, self.where = tables, where
         self.folder: Path | None = None
         self._arrays = tables.arrays
         self.ids, self._names = Texts(tables.column("concepts", "id")), Texts(tables.column("concepts", "name"))
@@ -75,12 +96,12 @@ class TableStore:
             array = self._arrays[name]
             if array.shape != (lengths[name],) or array.dtype != dtype:
                 raise KnowledgeError(
-                    f"{self._where}: {name} does not fit the tables (expected {lengths[name]} of {dtype}, got"
+                    f"{self.where}: {name} does not fit the tables (expected {lengths[name]} of {dtype}, got"
                     f" {array.size} of {array.dtype}); build the graph again"
                 )
         for name, last in (("out_indptr", relations), ("in_indptr", relations), ("word_indptr", postings)):
             if self._arrays[name][-1] != last:
-                raise KnowledgeError(f"{self._where}: {name} does not fit the tables; build the graph again")
+                raise KnowledgeError(f"{self.where}: {name} does not fit the tables; build the graph again")
 
     # ---- rows ----------------------------------------------------------------------------------------------------
 
@@ -97,19 +118,15 @@ class TableStore:
         columns = (ids, names, synonyms, definitions, descriptions, types, source_ids, numbers)
         return [Concept(*values) for values in zip(*columns, strict=True)]
 
+    @_whole
     def relations_between(self, first: int, last: int) -> list[Relation]:
         """Make the relations from row `first` to before `last` of relations.arrow."""
         heads, tails = self.heads[first:last].tolist(), self.tails[first:last].tolist()
         types, sources = self.types.between(first, last), self.sources.between(first, last)
-        try:
-            return [
-                Relation(self.ids[head], type, self.ids[tail], source)
-                for head, type, tail, source in zip(heads, types, tails, sources, strict=True)
-            ]
-        except IndexError:
-            raise KnowledgeError(
-                f"{self._where}: a relation has a dangling end; `kvlp kg validate` names the damaged file"
-            ) from None
+        return [
+            Relation(self.ids[head], type, self.ids[tail], source)
+            for head, type, tail, source in zip(heads, types, tails, sources, strict=True)
+        ]
 
     def entry(self, number: int) -> tuple[int, str]:
         """Return the row and the text of a surface."""
@@ -130,10 +147,12 @@ class TableStore:
 
     # ---- lookup --------------------------------------------------------------------------------------------------
 
+    @_whole
     def row(self, concept_id: str) -> int | None:
         """The row of an id."""
         return next((row for row in self._by_id.candidates(concept_id) if self.ids[row] == concept_id), None)
 
+    @_whole
     def row_of_source_id(self, source_id: str) -> int | None:
         """The first row with this source id."""
         texts = (source_id, f"UMLS:{source_id}")
@@ -143,6 +162,7 @@ class TableStore:
     def _has_id(self, row: int, text: str) -> bool:
         return any(s.upper() == text for s in self._lists[3].between(row, row + 1)[0])
 
+    @_whole
     def row_of_surface(self, folded: str) -> int | None:
         """The first row whose name folds to this, else whose synonym or id does."""
         places = []
@@ -152,6 +172,7 @@ class TableStore:
                 places.append((number >= len(self.ids), row))
         return min(places)[1] if places else None
 
+    @_whole
     def search(self, wanted: str, k: int) -> list[int]:
         """Find surfaces through their words; only those that may begin with all of `wanted` are read."""
         numbers, scores, leading = self._scored(wanted)
@@ -190,6 +211,7 @@ class TableStore:
         leading = (counts == len(words)) & np.isin(numbers, first)
         return numbers, scores + leading, leading
 
+    @_whole
     def similar(self, wanted: str, n: int) -> list[int]:
         """Compare letters: with all surfaces, or with those that share words that look like the wanted ones."""
         numbers: Iterable[int] = range(self.entries) if self.entries <= FUZZY_LIMIT else self._with_like_words(wanted)
@@ -215,6 +237,7 @@ class TableStore:
 
     # ---- relations -----------------------------------------------------------------------------------------------
 
+    @_whole
     def relations_at(self, row: int, side: Side, type: str | None) -> list[Relation]:
         """Relations at a concept."""
         found = self._at(np.asarray([row]), side)
@@ -222,6 +245,7 @@ class TableStore:
             found = found[self.types.codes[found] == self.types.code(type)]
         return [self.relations[int(at)] for at in found]
 
+    @_whole
     def closure(self, row: int, side: Side) -> set[str]:
         """Go up or down by is_a, a step for all at once."""
         is_a, ends = self.types.code("is_a"), self.tails if side == "out" else self.heads
@@ -235,6 +259,7 @@ class TableStore:
         seen[row] = False
         return {self.ids[int(i)] for i in np.flatnonzero(seen)}
 
+    @_whole
     def linked(self, rows: set[int]) -> set[int]:
         """Rows one relation away."""
         start = np.fromiter(rows, np.int64, len(rows))

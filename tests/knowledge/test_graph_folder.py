@@ -104,12 +104,17 @@ def test_damaged_folders_get_one_clear_error(saved: Path, name: str, damage: str
 
 
 def test_every_flipped_byte_is_refused_or_harmless(saved: Path) -> None:
-    path = saved / "concepts.arrow"
-    raw = path.read_bytes()
-    for at in range(0, len(raw), 7):
+    for path, step in ((saved / "concepts.arrow", 29), (saved / "graph.json", 31), (saved / "surface_hash.npy", 7)):
+        _flip_bytes(path, step)
+
+
+def _flip_bytes(path: Path, step: int) -> None:
+    saved, raw = path.parent, path.read_bytes()
+    for at in range(0, len(raw), step):
         path.write_bytes(raw[:at] + bytes([raw[at] ^ 0x41]) + raw[at + 1 :])
         with contextlib.suppress(KnowledgeError):
             assert KnowledgeGraph.load(saved).content_hash == GRAPH.content_hash
+    path.write_bytes(raw)
 
 
 def test_altered_content_is_noticed(saved: Path) -> None:
@@ -120,6 +125,54 @@ def test_altered_content_is_noticed(saved: Path) -> None:
     assert len(KnowledgeGraph.load(saved, check=False)) == 3
     (saved / "graph.json").write_text(json.dumps({**header, "format": 99}))
     with pytest.raises(KnowledgeError, match="expected format 2, got 99"):
+        KnowledgeGraph.load(saved)
+
+
+def test_large_folders_are_read_only_when_asked(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kvlp.knowledge import graph_io
+
+    path = saved / "concepts.arrow"
+    raw = path.read_bytes()
+    assert raw.count(b"bee") == 1
+    path.write_bytes(raw.replace(b"bee", b"bea"))
+    with pytest.raises(
+        KnowledgeError, match=r"concepts.arrow: not as it was written: its hash in graph.json is another"
+    ):
+        KnowledgeGraph.load(saved)
+    monkeypatch.setattr(graph_io, "READ_ALL", 0)
+    graph = KnowledgeGraph.load(saved)
+    assert graph["b"].name == "bea"
+    with pytest.raises(KnowledgeError, match=r"concepts.arrow: not as it was written"):
+        KnowledgeGraph.load(saved, check="full")
+    (problem,) = graph.validate()
+    assert (problem.kind, problem.severity, problem.where) == ("altered", "error", str(path))
+
+
+def test_a_damaged_text_or_row_in_an_unread_folder_gets_one_line(saved: Path) -> None:
+    path = saved / "concepts.arrow"
+    path.write_bytes(path.read_bytes().replace(b"bee", b"\xffee"))
+    with pytest.raises(KnowledgeError, match="a graph table holds a damaged text; `kvlp kg validate` names the file"):
+        KnowledgeGraph.load(saved, check=False)["b"]
+
+
+@pytest.mark.parametrize("name", ["out_relations", "id_row", "source_row", "surface_entry", "word_postings"])
+def test_numbers_that_point_to_nothing_get_one_line(saved: Path, name: str) -> None:
+    path = saved / f"{name}.npy"
+    np.save(path, np.full_like(np.load(path), 7_000))
+    graph = KnowledgeGraph.load(saved, check=False)
+
+    def ask() -> None:
+        graph["b"], graph.neighbours("a"), graph.concept("C0000001"), graph.concept("one"), graph.find("o")
+
+    with pytest.raises(
+        KnowledgeError, match=r"graph: a number points to nothing; `kvlp kg validate` names the damaged"
+    ):
+        ask()
+
+
+def test_a_folder_of_an_older_format_is_refused(saved: Path) -> None:
+    (saved / "graph.json").write_text(json.dumps({"format": 1, "name": "old", "content_hash": "0" * 64}))
+    with pytest.raises(KnowledgeError, match=r"expected format 2, got 1; build the graph again with this version"):
         KnowledgeGraph.load(saved)
 
 
