@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from kvlp.typing import IntArray
 
-__all__ = ["FORMAT", "adjacency", "altered_files", "load_folder", "save_folder", "write_folder"]
+__all__ = ["FORMAT", "adjacency", "altered_files", "load_folder", "open_store", "save_folder", "write_folder"]
 
 #: version of the folder layout; a reader refuses what it does not know
 FORMAT = 2
@@ -100,12 +100,16 @@ def load_folder(folder: Path, *, check: bool | Literal["full"] = True) -> Knowle
     if check == "full" or (check and sum(sizes) <= READ_ALL):
         for name in altered_files(folder):
             raise KnowledgeError(f"{folder / name}: not as it was written: its hash in graph.json is another; {_AGAIN}")
-    batches = {name: _read_table(folder / f"{name}.arrow") for name in COLUMNS}
-    arrays = {name: _read_array(folder / f"{name}.npy") for name in ARRAYS}
-    store = TableStore(Tables(batches, arrays), str(folder))
-    store.folder = folder
+    store = open_store(folder)
     about = {key: str(header.get(key, "")) for key in ("name", "version", "licence", "content_hash")}
     return KnowledgeGraph.of_store(store, **about, build_report=header.get("build_report"))
+
+
+def open_store(folder: Path) -> TableStore:
+    """Map the tables of a graph folder into memory."""
+    batches = {name: _read_table(folder / f"{name}.arrow") for name in COLUMNS}
+    arrays = {name: _read_array(folder / f"{name}.npy") for name in ARRAYS}
+    return TableStore(Tables(batches, arrays), str(folder), folder)
 
 
 def altered_files(folder: Path) -> Iterator[str]:

@@ -61,9 +61,8 @@ class TableStore:
         KnowledgeError: the arrays do not fit the tables; names `where` they came from.
     """
 
-    def __init__(self, tables: Tables, where: str = "graph") -> None:
-        self.tables, self.where = tables, where
-        self.folder: Path | None = None
+    def __init__(self, tables: Tables, where: str = "graph", folder: Path | None = None) -> None:
+        self.tables, self.where, self.folder = tables, where, folder
         self._arrays = tables.arrays
         self.ids, self._names = Texts(tables.column("concepts", "id")), Texts(tables.column("concepts", "name"))
         self._definitions = Texts(tables.column("concepts", "definition"))
@@ -102,6 +101,14 @@ class TableStore:
         for name, last in (("out_indptr", relations), ("in_indptr", relations), ("word_indptr", postings)):
             if self._arrays[name][-1] != last:
                 raise KnowledgeError(f"{self.where}: {name} does not fit the tables; build the graph again")
+
+    def __reduce__(self) -> tuple[Callable[..., TableStore], tuple[object, ...]]:
+        """Another process opens the folder itself; tables in memory are copied to it."""
+        if self.folder is None:
+            return TableStore, (self.tables, self.where)
+        from kvlp.knowledge.graph_io import open_store
+
+        return open_store, (self.folder,)
 
     # ---- rows ----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import subprocess
 import sys
@@ -159,6 +160,17 @@ def test_opening_and_looking_up_imports_nothing_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_graphs_go_to_other_processes(tmp_path: Path) -> None:
+    graph = random_graph(random.Random(5))
+    loaded = KnowledgeGraph.load(graph.save(tmp_path))
+    in_tables = KnowledgeGraph.of_store(TableStore(tables_of(graph.concepts, graph.relations)), name="g")
+    for one in (graph, loaded, in_tables):
+        other = pickle.loads(pickle.dumps(one))
+        assert other.concepts == graph.concepts
+        assert other.find("lung") == graph.find("lung")
+    assert len(pickle.dumps(loaded)) < 1000
 
 
 def test_many_faults_are_counted_not_listed() -> None:
