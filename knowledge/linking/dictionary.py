@@ -44,8 +44,12 @@ class Dictionary(Generic[T]):
         beginnings = _beginnings(self._meanings)
         for beginning in beginnings:
             self._meanings.setdefault(beginning, ())
-        # words with which longer phrases begin
-        self._first_words = {b for b in beginnings if " " not in b}
+        # a word with which longer phrases begin -> the words that may come next
+        self._following: dict[str, set[str]] = {b: set() for b in beginnings if " " not in b}
+        for phrase in self._meanings:
+            first, blank, rest = phrase.partition(" ")
+            if blank:
+                self._following[first].add(rest.partition(" ")[0])
 
     def __len__(self) -> int:
         return self._size
@@ -53,35 +57,41 @@ class Dictionary(Generic[T]):
     def find(self, text: str) -> list[list[Found]]:
         """Find all phrases: for each group a list of (start, end, meaning), in order, apart from each other."""
         normal = normalise(text)
-        span, words = normal.span, normal.text + " "
-        meanings_of, find = self._meanings.get, words.find
+        words = normal.text.split(" ") + [""]
+        whole, span = normal.text + " ", normal.span if normal.shifted else _same
+        meanings_of, find, following = self._meanings.get, whole.find, self._following.get
         hits: list[list[Found]] = [[] for _ in range(self._n_groups)]
         done = [0] * self._n_groups
         first = 0
-        for word in words.split(" "):
+        for number, word in enumerate(words, 1):
+            stop = end_of_word = first + len(word)
             meanings = meanings_of(word)
             if meanings is not None:
-                end_of_word = stop = first + len(word)
-                if word in self._first_words:
-                    longer = []
+                found = [(stop, meanings)]
+                next_words = following(word)
+                if next_words is not None and words[number] in next_words:
+                    stop = find(" ", stop + 1)
+                    meanings = meanings_of(whole[first:stop])
                     while meanings is not None:
-                        if meanings:
-                            longer.append((stop, meanings))
+                        found.append((stop, meanings))
                         stop = find(" ", stop + 1)
-                        meanings = meanings_of(words[first:stop]) if stop > 0 else None
-                    longer.reverse()
-                else:
-                    longer = [(stop, meanings)]
-                for stop, meanings in longer:
-                    start, end = span(first, stop)
-                    if stop > end_of_word and _CROSSES.search(text, start, end):
-                        continue
-                    for group, meaning in meanings:
-                        if first >= done[group]:
-                            hits[group].append((start, end, meaning))
-                            done[group] = stop
-            first += len(word) + 1
+                        meanings = meanings_of(whole[first:stop]) if stop > 0 else None
+                    found.reverse()
+                for stop, meanings in found:
+                    if meanings:
+                        start, end = span(first, stop)
+                        if stop > end_of_word and _CROSSES.search(text, start, end):
+                            continue
+                        for group, meaning in meanings:
+                            if first >= done[group]:
+                                hits[group].append((start, end, meaning))
+                                done[group] = stop
+            first = end_of_word + 1
         return hits
+
+
+def _same(start: int, end: int) -> tuple[int, int]:
+    return start, end
 
 
 def _beginnings(phrases: Iterable[str]) -> set[str]:

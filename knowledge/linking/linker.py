@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from kvlp.errors import DataError, KnowledgeError
 from kvlp.knowledge.linking.abbreviations import abbreviation_edits, finder
@@ -41,8 +40,7 @@ _LONGEST_REMEMBERED = 300
 _Hit: TypeAlias = tuple[int, int, Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """A concept in a sentence before it is ruled on."""
 
     concept: str
@@ -218,11 +216,12 @@ class EntityLinker:
             start, end, entry = hit
             if entry.capitals and not _in_capitals(text, hit, capitals=capitals):
                 continue
-            match = _SHARES_HEAD.search(text, max(0, start - 30), start) if text[start - 1 : start] in " /" else None
             head = text[start:end].split()
-            other = self._surfaces.get(f"{match[1]} {head[-1]}".lower()) if match and len(head) > 1 else None
-            if match and other is not None and other.concept != entry.concept:
-                yield match.start(1), end, other
+            if len(head) > 1 and text[max(0, start - 30) : start].rstrip().lower().endswith(("and", "or", "/")):
+                match = _SHARES_HEAD.search(text, max(0, start - 30), start)
+                other = self._surfaces.get(f"{match[1]} {head[-1]}".lower()) if match else None
+                if match and other is not None and other.concept != entry.concept:
+                    yield match.start(1), end, other
             yield hit
 
     @property
@@ -270,9 +269,9 @@ def _in_capitals(text: str, hit: tuple[int, int, Entry], *, capitals: bool) -> b
     return surface.lower() not in ALSO_WORDS or not (capitals or (len(text) > _SHOUTED and text.isupper()))
 
 
-def _sentence(text: str, hits: list[list[tuple[int, int, Any]]], asserted: dict[str, bool]) -> Iterator[Mention]:
+def _sentence(text: str, hits: list[list[tuple[int, int, Any]]], asserted: dict[str, bool]) -> list[Mention]:
     concepts, words, subjects, predicates = hits[:_CUE]
-    if any(w.triggers for _, _, w in words) or (subjects and predicates) or "?" in text:
+    if True in [w.triggers for _, _, w in words] or (subjects and predicates) or "?" in text:
         predicates = _true_predicates(predicates, words, concepts)
         inside = [(s, t) for group in (concepts, subjects, predicates) for s, t, _ in group]
         clauses = Clauses(text, 0, len(text), words, inside, [(s, t) for s, t, _ in predicates] if subjects else ())
@@ -283,8 +282,7 @@ def _sentence(text: str, hits: list[list[tuple[int, int, Any]]], asserted: dict[
         items = [f.anchor for f in found if f.asserted]
         rulings = alternatives(text, items, [PRESENT] * len(items))
     ruled = iter(rulings)
-    for f in found:
-        yield _mention(text, f, next(ruled) if f.asserted else None)
+    return [_mention(text, f, next(ruled) if f.asserted else None) for f in found]
 
 
 def _true_predicates(
@@ -293,6 +291,8 @@ def _true_predicates(
     concepts: Sequence[tuple[int, int, Any]],
 ) -> list[tuple[int, int, Any]]:
     """Leave out what is part of a longer phrase ("clear of") or stands before a finding ("increased opacities")."""
+    if not predicates:
+        return []
     longer = [(s, e) for s, e, w in words if w.triggers or w.hides]
     heads = {s for s, _, e in concepts if e.asserted}
     return [p for p in predicates if p[1] + 1 not in heads and not any(_is_part(p[0], p[1], s, e) for s, e in longer)]
@@ -313,7 +313,7 @@ def _merge(
         found.append(_Found(st.concept, span, st.predicate, _EXACT, asserted[st.concept], st))
     said = list(found)
     for start, end, e in concepts:
-        if not any(_covers(f, start, end, e.concept) for f in said):
+        if not said or not any(_covers(f, start, end, e.concept) for f in said):
             found.append(_Found(e.concept, (start, end), (start, end), e.score, e.asserted))
     return sorted(found, key=lambda f: (f.anchor, f.span, f.concept))
 

@@ -57,6 +57,11 @@ class Normal:
         self._at = at
         self._raw = raw
 
+    @property
+    def shifted(self) -> bool:
+        """Whether offsets differ from those of the raw text."""
+        return bool(self._at)
+
     def span(self, start: int, end: int) -> tuple[int, int]:
         """The raw span of a non-empty normalised span."""
         if not self._at:
