@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kvlp.errors import KnowledgeError, MissingExtraError
+from kvlp.knowledge.embedding.cache import cache_folder
 from kvlp.knowledge.embedding.ranking import VectorScorer
 
 if TYPE_CHECKING:
@@ -74,10 +76,6 @@ def _train(parts: Mapping[str, Any], model: Any, factory: Any, settings: Mapping
         negative_sampler_kwargs={"num_negs_per_pos": settings["negatives"]},
     )
 
-    class _Told(parts["callback"]):  # type: ignore[misc]
-        def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:
-            step(epoch, settings["epochs"], float(epoch_loss))
-
     batch = min(settings["batch_size"], factory.num_triples)
     with _little_to_collect():
         loop.train(
@@ -88,13 +86,23 @@ def _train(parts: Mapping[str, Any], model: Any, factory: Any, settings: Mapping
             use_tqdm=False,
             use_tqdm_batch=False,
             num_workers=0,
-            callbacks=_Told(),
+            callbacks=_teller(parts["callback"], settings["epochs"], step),
         )
+
+
+def _teller(base: type, epochs: int, step: Step) -> Any:
+    """A training callback of PyKEEN's that calls ours."""
+
+    def post_epoch(_: Any, epoch: int, epoch_loss: float, **kwargs: Any) -> None:
+        step(epoch, epochs, float(epoch_loss))
+
+    return type("Teller", (base,), {"post_epoch": post_epoch})()
 
 
 def _import_pykeen() -> dict[str, Any]:
     try:
-        from pykeen import models
+        with _home():
+            from pykeen import models
         from pykeen.losses import NSSALoss, SoftplusLoss
         from pykeen.sampling import BernoulliNegativeSampler
         from pykeen.training import SLCWATrainingLoop
@@ -116,6 +124,19 @@ def _import_pykeen() -> dict[str, Any]:
         "callback": TrainingCallback,
         "factory": CoreTriplesFactory,
     }
+
+
+@contextmanager
+def _home() -> Iterator[None]:
+    """PyKEEN makes folders in the user's home when imported: give it a place in our cache, unless one is named."""
+    if os.environ.keys() & {"PYKEEN_HOME", "PYSTOW_HOME"}:
+        yield
+        return
+    os.environ["PYSTOW_HOME"] = str(cache_folder().parent)
+    try:
+        yield
+    finally:
+        del os.environ["PYSTOW_HOME"]
 
 
 def _normal(values: Any, std: float) -> Any:

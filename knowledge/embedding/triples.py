@@ -107,7 +107,8 @@ def split_triples(triples: Triples, share: float, seed: int) -> tuple[IntArray, 
     members = np.split(order, np.flatnonzero(np.diff(group.reshape(-1)[order])) + 1)
     left_at = np.bincount(array[:, [0, 2]].reshape(-1), minlength=triples.entities)
     left_of = np.bincount(array[:, 1], minlength=len(triples.types))
-    wanted, held = round(share * len(array)), []
+    wanted = round(share * len(array))
+    held: list[int] = []
     for number in np.random.default_rng([seed, 17]).permutation(len(members)):
         rows = members[number]
         if len(held) >= wanted:

@@ -44,7 +44,7 @@ def embed(
 
     opened = KnowledgeGraph.load(graph)
     given = {"dim": dim, "seed": seed, "epochs": epochs, "lr": lr, "relation_types": relation_types, "start": start}
-    settings = {key: value for key, value in given.items() if value is not None}
+    settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     with progress_line(quiet=as_json) as show:
         told = _teller(show)
         vectors = make(
