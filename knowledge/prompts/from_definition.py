@@ -58,11 +58,7 @@ class DefinitionBackend:
 
     @cached_property
     def _grammar(self) -> Grammar:
-        lists, rules = TemplateFile().number, self._rules.definition
-        behind = [*lists["prepositions"], *rules["also_behind_noun"]]
-        return Grammar(
-            {**lists, "prepositions": behind, "plural_heads": [*lists["plural_heads"], *rules["also_plural"]]}
-        )
+        return TemplateFile().sound
 
     def _denies(self, words: Sequence[str]) -> bool:
         return not set(words).isdisjoint(self._rules.definition["negations"])

@@ -60,6 +60,9 @@ class Grammar:
         self._mass_endings = tuple(data["mass_endings"])
         self._quantifiers = tuple(f"{q} " for q in data["quantifiers"])
         self._a_before, self._an_before = tuple(data["a_before"]), tuple(data["an_before"])
+        self._no_first = tuple(f"{w} " for w in data.get("no_first", ()))
+        self._no_last = tuple(f" {w} " for w in data.get("no_last", ()))
+        self._no_within = tuple(f" {w} " for w in data.get("no_within", ()))
 
     def parse(self, text: str, number: str = "") -> Phrase | None:
         """Make a phrase of words; None if they are a clause ("the heart is enlarged").
@@ -120,7 +123,11 @@ class Grammar:
 
     def is_noun_phrase(self, surface: str) -> bool:
         """Whether a surface can stand after "there is": no clause, no lone adjective ("hyperinflated")."""
-        head = self.head(surface)
+        head, words = self.head(surface), f" {surface.lower()} "
+        if words[1:].startswith(self._no_first) or words.endswith(self._no_last):
+            return False
+        if any(word in words for word in self._no_within):
+            return False
         return not is_clause(surface) and not head.endswith(("ed", "ic")) and head != "clear"
 
     def head(self, phrase: str) -> str:

@@ -141,6 +141,7 @@ class TemplateFile:
         styles: name -> style.
         number: word lists that tell the number of a phrase.
         grammar: number and article of phrases, by these lists.
+        sound: the same for all styles but "ensemble" and "plain", with more words; see `sound` in styles.yaml.
 
     Raises:
         KnowledgeError: the file is missing, no UTF-8 or YAML, or not of the expected form.
@@ -161,6 +162,7 @@ class TemplateFile:
         self.special = dict(_special(merged["special"], f"{where}: special"))
         self.number = _word_lists(merged["number"], base["number"], f"{where}: number")
         self.grammar = Grammar(self.number)
+        self.sound = Grammar({key: [*self.number.get(key, ()), *words] for key, words in _sound(styles, self.number)})
         self.styles = _styles(styles["styles"], "styles.yaml") | _styles(data.get("styles", {}), where)
         _require_members(self.styles, where)
 
@@ -209,6 +211,11 @@ def _word_lists(data: object, bundled: Mapping[str, Any], where: str) -> Mapping
         require_known(key, bundled, f"{where}: list")
         require_words(words, f"{where}: {key}")
     return {**bundled, **lists}
+
+
+def _sound(styles: Mapping[str, Any], number: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, list[str]]]:
+    for key in dict.fromkeys([*number, *styles["sound"]]):
+        yield key, require_words(styles["sound"].get(key, []), f"styles.yaml: sound: {key}")
 
 
 def _styles(data: object, where: str) -> dict[str, Style]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kvlp.errors import ConfigError, KnowledgeError
 from kvlp.knowledge.prompts.checks import hint
-from kvlp.knowledge.prompts.grammar import Phrase, say_clause
+from kvlp.knowledge.prompts.grammar import Grammar, Phrase, say_clause
 from kvlp.knowledge.prompts.templates import KINDS, PLAIN_STYLES, Style, TemplateFile
 from kvlp.typing import Assertion, PathLike
 
@@ -48,8 +48,9 @@ class Prompts:
         self._graph = graph
         self._file = TemplateFile(templates)
         self._grammar = self._file.grammar
+        self._plain = Style("wording", {a: said[:1] for a, said in self._file.sentences.items()})
         self._special = {_key(name): said for name, said in self._file.special.items()}
-        self._phrases: dict[tuple[str, str], Phrase | None] = {}
+        self._phrases: dict[tuple[str, str, bool], Phrase | None] = {}
         self._concepts: dict[str, Concept | None] = {}
         self._known: dict[str, list[PromptAttribute]] = {}
 
@@ -136,10 +137,10 @@ class Prompts:
             surfaces = [(str(concept_or_text), "")]
         else:
             wanted = {"synonyms": synonyms, "descriptions": descriptions, "definitions": definitions}
-            surfaces = list(self._surfaces(concept, **wanted))
+            surfaces = list(self._surfaces(concept, self._grammar_of(way), **wanted))
         said: Iterable[str]
         if way.of_attributes:
-            plain = [self._say(s, n, assertion, 0) for s, n in surfaces]
+            plain = [self._say(s, n, assertion, 0, self._plain) for s, n in surfaces]
             said = [plain[0], *self._with_attributes(concept, assertion, way, None), *plain[1:]]
         else:
             rounds = {"plain": 1, "ensemble": max(self.n_templates(assertion), 4)}.get(style, len(way.forms[assertion]))
@@ -174,8 +175,13 @@ class Prompts:
         if not way.of_attributes:
             names = ", ".join(n for n in self._file.styles if self.style(n).of_attributes)
             raise ConfigError(f"style {style!r} says no attributes; use one of {names}")
-        plain = self.sentences(concept_or_text, assertion, synonyms=synonyms, style="plain")
-        more = self._with_attributes(self.concept(concept_or_text) or str(concept_or_text), assertion, way, attributes)
+        concept = self.concept(concept_or_text)
+        surfaces = [(str(concept_or_text), "")]
+        if concept is not None:
+            wanted = {"synonyms": synonyms, "descriptions": False, "definitions": False}
+            surfaces = list(self._surfaces(concept, self._file.sound, **wanted))
+        plain = [self._say(s, n, assertion, 0, self._plain) for s, n in surfaces]
+        more = self._with_attributes(concept or str(concept_or_text), assertion, way, attributes)
         return list(dict.fromkeys([plain[0], *more, *plain[1:]]))[:limit]
 
     def concept(self, concept_or_text: Concept | str) -> Concept | None:
@@ -204,7 +210,7 @@ class Prompts:
             text, number = concept_or_text, ""
         else:
             text, number = concept_or_text.name, concept_or_text.number
-        phrase = self._phrase(text, number) if _key(text) not in self._special else None
+        phrase = self._phrase(text, number, self._file.sound) if _key(text) not in self._special else None
         if phrase is None or text[:3].lower() == "no ":
             return
         known = self._attributes(concept_or_text) if attributes is None else attributes
@@ -238,19 +244,19 @@ class Prompts:
         for i in range(max(map(len, values.values()), default=1)):
             chosen = {slot: found[i % len(found)] for slot, found in values.items()}
             for template in style.forms[assertion]:
-                yield template.fill(phrase, self._grammar, chosen)
+                yield template.fill(phrase, self._file.sound, chosen)
 
     def _value(self, attribute: PromptAttribute) -> str | Phrase:
         if KINDS[attribute.kind] != "phrase":
             return attribute.text
-        return self._phrase(attribute.text, attribute.number) or attribute.text
+        return self._phrase(attribute.text, attribute.number, self._file.sound) or attribute.text
 
     def _surfaces(
-        self, concept: Concept, *, synonyms: bool, descriptions: bool, definitions: bool
+        self, concept: Concept, grammar: Grammar, *, synonyms: bool, descriptions: bool, definitions: bool
     ) -> Iterator[tuple[str, str]]:
         yield concept.name, concept.number
         if synonyms:
-            yield from ((s, "") for s in concept.synonyms if self._grammar.is_noun_phrase(s))
+            yield from ((s, "") for s in concept.synonyms if grammar.is_noun_phrase(s))
         if descriptions:
             yield from ((d, "") for d in concept.descriptions)
         if definitions and concept.definition:
@@ -265,16 +271,21 @@ class Prompts:
             return ready[template % len(ready)]
         if text[:3].lower() == "no ":
             return self._say(text[3:], "", _SWAPPED[assertion], template, style)
-        phrase = self._phrase(text, number)
+        grammar = self._grammar_of(style)
+        phrase = self._phrase(text, number, grammar)
         if phrase is None:
             return say_clause(text, assertion)
         templates = style.forms[assertion] if style else self._file.sentences[assertion]
-        return templates[template % len(templates)].fill(phrase, self._grammar, {})
+        return templates[template % len(templates)].fill(phrase, grammar, {})
 
-    def _phrase(self, text: str, number: str) -> Phrase | None:
-        key = (text, number)
+    def _grammar_of(self, style: Style | None) -> Grammar:
+        """The default styles keep the sentences that models were made with."""
+        return self._grammar if style is None or style.name in PLAIN_STYLES else self._file.sound
+
+    def _phrase(self, text: str, number: str, grammar: Grammar) -> Phrase | None:
+        key = (text, number, grammar is self._grammar)
         if key not in self._phrases:
-            self._phrases[key] = self._grammar.parse(text, number)
+            self._phrases[key] = grammar.parse(text, number)
         return self._phrases[key]
 
 

@@ -12,12 +12,13 @@ from kvlp.knowledge.linking import EntityLinker
 from kvlp.knowledge.prompts import Prompts
 from kvlp.typing import Assertion
 
-#: surfaces that the default styles say wrongly; their sentences stay, because models and figures were made with them
+#: the default styles keep their sentences, because models and figures were made with them; these they say wrongly
 KNOWN = re.compile(
-    r"nodular foci|granulomata|\bsars\b|\bno both\b|\blvad\b|\bsvc/ra\b|no longer seen|kerley a lines|"
+    r"nodular foci|thickened septa|granulomata|\bsars\b|\bno both\b|\blvad\b|\bsvc/ra\b|no longer seen|"
     r"\b(?:several|numerous|innumerable|scattered)(?:\.| is | cannot )",
     re.IGNORECASE,
 )
+DEFAULT = ("ensemble", "plain")
 #: styles that are words or codes, not sentences
 FRAGMENTS = ("words", "kad", "grounded")
 #: by sound: written with a vowel and spoken with a consonant, or the other way round
@@ -34,7 +35,7 @@ PREPOSITIONS = (
 )
 #: where the noun of a phrase ends
 TAIL = re.compile(
-    rf" (?:{PREPOSITIONS})\b.*|[:,].*|(?<=s) (?:lying|widening)\b.*"
+    rf" (?:{PREPOSITIONS})\b.*|[:,].*|(?<=[^su]s) (?!crowding|organizing|related)\w+(?:ing|ed)\b.*"
     rf"| \w+(?:ing|ed|awn|own|ent) (?:the|a|an|its|their|one|both|{PREPOSITIONS})\b.*"
 )
 PLURALS = {
@@ -51,13 +52,20 @@ PLURALS = {
         "emboli",
         "foci",
     ),
-    *("granulomata", "atelectases", "alveoli", "pneumothoraces", "hydropneumothoraces", "hemothoraces"),
+    *("granulomata", "atelectases", "alveoli", "septa", "pneumothoraces", "hydropneumothoraces", "hemothoraces"),
 }
 SINGULARS = re.compile(r"(?:ss|us|is)$|^(?:ascites|diabetes|biceps|lens|pancreas|gas|abscess|ards|sars|series)$")
 QUANTIFIED = re.compile(
     r"(?:(?:more|fewer) than|several|many|multiple (?!myeloma)|two|three|few|innumerable|numerous|countless|scattered)"
     r"\b",
     re.IGNORECASE,
+)
+
+
+#: "the heart size normal", "the hila appear clear": said of a noun, no noun
+PREDICATE = re.compile(
+    r" (?:appears?|remains?|seems?) |(?<! the) (?:normal|unremarkable|intact|clear|midline|sharp|within normal limits)"
+    r"(?:\.$| (?:is|are) (?:seen|present|suspected)| cannot)"
 )
 
 
@@ -87,6 +95,9 @@ def faults(sentence: str, style: str) -> Iterator[str]:
     if re.search(r"\b(?:no|possible|kind of) an? |\b(?:a|an|the) (?:a|an|the|no|both)\b|\b(?:no|not) (?:no|not)\b"
                  r"|\bno (?:one|both|several|all|the)\b", sentence, re.IGNORECASE):  # fmt: skip
         yield "determiners"
+    first = re.split(r"[,:.]", sentence)[0] + "."
+    if re.match(r"There (?:is|are|may be) ", first) and PREDICATE.search(first):
+        yield "predicate without a verb"
     yield from disagreements(sentence)
 
 
@@ -108,8 +119,8 @@ def disagreements(sentence: str) -> Iterator[str]:
     for verb, phrase in pairs:
         if is_plural(phrase) is (verb == "is"):
             yield f"verb: {verb} with {phrase}"
-    for phrase in re.findall(r"\b[Aa]n? (?=(.+))", sentence):
-        if is_plural(phrase) and not re.match(r"few |sea of|lot of", phrase):
+    for phrase in re.findall(r"(?<![Kk]erley )\b[Aa]n? (?=(.+))", sentence):
+        if is_plural(phrase) and not re.match(r"few |[\w-]+'s ", phrase):
             yield f"article before a plural: {phrase}"
 
 
@@ -126,7 +137,12 @@ def wrong(prompts: Prompts, concepts: Iterable[Concept], style: str, *, synonyms
             said = prompts.sentences(concept, assertion, style=style, synonyms=synonyms)
             if len(said) != len(set(said)) or not said:
                 found.append((concept.id, "doubles or nothing"))
-            fresh = [s for s in said if s not in seen and not KNOWN.search(s)]
+            fresh = [s for s in said if s not in seen]
+            states = {"normal", "descriptor"} & set(
+                concept.semantic_types
+            )  # "heart size normal", "scattered": no nouns
+            if style in DEFAULT or states == {"descriptor"}:
+                fresh = [s for s in fresh if not KNOWN.search(s) and not (states and PREDICATE.search(s))]
             found += [(sentence, fault) for sentence in fresh for fault in faults(sentence, style)]
             seen.update(said)
     return found
@@ -137,7 +153,7 @@ def test_every_sentence_of_every_concept_and_style_is_well_formed(chest: Knowled
     styles = [name for name in prompts.styles if not prompts.style(name).members]
     assert len(styles) >= 17
     for style in styles:
-        assert not wrong(prompts, chest, style, synonyms=style == "plain")
+        assert not wrong(prompts, chest, style, synonyms=style in ("plain", "wordings", "words", "side"))
 
 
 @pytest.mark.slow
@@ -166,6 +182,8 @@ def test_every_wording_of_every_synonym_is_well_formed(chest: KnowledgeGraph) ->
         ("There is a mass", "capital"),
         ("There is a mass..", "capital"),
         ("There is a mass in the lungs after.", "dangling"),
+        ("There is a heart size normal.", "predicate"),
+        ("There may be hila appear clear.", "predicate"),
         ("There is a mass , seen.", "stray"),
         ("There is a mass in .", "stray"),
         ("There is a {location}.", "stray"),
