@@ -9,10 +9,10 @@ share are told apart without a list. Where nothing decides, a name comes before 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from kvlp.errors import KnowledgeError
 from kvlp.knowledge.linking.assertion import read_yaml
@@ -178,6 +178,10 @@ def _rows(path: PathLike | None) -> list[dict[str, Any]]:
     return rows
 
 
+#: a sense, if there is one to take, and whether something decides for it
+_Choice: TypeAlias = tuple[Sense | None, bool]
+
+
 # ---- what is meant ---------------------------------------------------------------------------------------------------
 
 
@@ -194,27 +198,18 @@ def resolve(
     """
     if not any(m.concept in taken for m in mentions):
         return mentions
-    evidence: _Evidence | None = None
+    evidence = _Evidence(text, mentions)
     done: list[Mention] = []
     for mention in mentions:
-        row = senses.get(mention.surface.lower())
+        row = senses.get(mention.surface.lower()) if mention.concept in taken else None
         if not row:
             done.append(mention)
             continue
-        if evidence is None:
-            evidence = _Evidence(text, mentions)
-        done += _resolved(mention, row, evidence)
+        sense, decided = evidence.choose(mention, row)
+        if sense is not None and sense.concept:
+            score = max(mention.score, _DECIDED) if decided else mention.score
+            done.append(_with_sense(mention, sense, score))
     return done
-
-
-def _resolved(mention: Mention, senses: tuple[Sense, ...], evidence: _Evidence) -> Iterator[Mention]:
-    weights = [evidence.weight(mention, s) for s in senses]
-    best = max(range(len(senses)), key=lambda k: weights[k])
-    others = [w for k, w in enumerate(weights) if k != best]
-    decided = not others or weights[best] - max(others) >= _MARGIN
-    sense = senses[best] if decided else next((s for s in senses if s.default), None)
-    if sense is not None and sense.concept:
-        yield _with_sense(mention, sense, max(mention.score, _DECIDED) if decided else mention.score)
 
 
 def _with_sense(mention: Mention, sense: Sense, score: float) -> Mention:
@@ -229,29 +224,41 @@ class _Evidence:
 
     def __init__(self, text: str, mentions: Sequence[Mention]) -> None:
         self._text = text
-        self._words = _padded(text)
+        self._words = ""
         self._far: dict[str, bool] = {}
         self._mentioned = Counter(m.concept for m in mentions)
+        self._chosen: dict[tuple[str, str, str], _Choice] = {}
 
-    def weight(self, mention: Mention, sense: Sense) -> float:
-        """How much speaks for a meaning."""
+    def choose(self, mention: Mention, senses: tuple[Sense, ...]) -> _Choice:
+        """The sense for which most speaks, and whether that decides; else the default one, or None."""
+        around = self._around(mention)
+        key = (mention.surface.lower(), mention.section, around)
+        if key not in self._chosen:
+            sentence = _padded(around)
+            weights = [self._weight(mention, s, sentence) for s in senses]
+            best = max(range(len(senses)), key=lambda k: weights[k])
+            others = [w for k, w in enumerate(weights) if k != best]
+            decided = not others or weights[best] - max(others) >= _MARGIN
+            default = next((s for s in senses if s.default), None)
+            self._chosen[key] = (senses[best] if decided else default, decided)
+        return self._chosen[key]
+
+    def _weight(self, mention: Mention, sense: Sense, sentence: str) -> float:
         fits = _FITS_TECHNIQUE if mention.section in ("technique", "comparison") else _FITS_ELSEWHERE
         weight = _TYPE * fits.get(sense.kind, 0.0) + _SECTION * (mention.section in sense.sections)
         weight += _NEIGHBOUR * any(self._mentioned[c] > (c == mention.concept) for c in sense.near)
-        if sense.cues:
-            sentence = self._sentence(mention)
-            weight += _CUE_NEAR * sum(f" {cue} " in sentence for cue in sense.cues)
-            weight += _CUE_FAR * any(self._is_said(cue) for cue in sense.cues)
-        return weight
+        weight += _CUE_NEAR * sum(f" {cue} " in sentence for cue in sense.cues)
+        return weight + _CUE_FAR * any(self._is_said(cue) for cue in sense.cues)
 
-    def _sentence(self, mention: Mention) -> str:
+    def _around(self, mention: Mention) -> str:
         first, last = max(0, mention.start - _WINDOW), mention.end + _WINDOW
-        start = max(first, *(self._text.rfind(mark, first, mention.start) for mark in _MARKS))
+        start = max(first, *(self._text.rfind(mark, first, mention.start) + 1 for mark in _MARKS))
         ends = [at for mark in _MARKS if (at := self._text.find(mark, mention.end, last)) >= 0]
-        return _padded(self._text[start : min(ends, default=last)])
+        return self._text[start : min(ends, default=last)]
 
     def _is_said(self, cue: str) -> bool:
         if cue not in self._far:
+            self._words = self._words or _padded(self._text)
             self._far[cue] = f" {cue} " in self._words
         return self._far[cue]
 

@@ -50,6 +50,8 @@ _OPPOSITE = {"hypo": "hyper", "hyper": "hypo", "intra": "inter", "inter": "intra
              "peri": "para", "ante": "anti", "anti": "ante", "ad": "ab", "ab": "ad"}  # fmt: skip
 #: endings that make another word of the same stem: "scoliotic" is no misspelt "scoliosis"
 _FORMS = ("ic", "al", "um", "ia", "is", "in", "us", "ous", "oid", "ory", "ary", "ed", "ing", "ion", "oma")
+#: a text with more unknown words than this, and more than one in so many, is no report with slips
+_MOST_UNKNOWN = 100
 _UNKNOWN_WORDS_KEPT = 100_000
 
 
@@ -76,7 +78,9 @@ class Spelling:
         """What to put right in a text; mostly nothing, which costs next to nothing."""
         words = text.translate(_LETTERS).split() if text.isascii() else _WORD.findall(text.lower())
         unknown = set(words) - self._known
-        return list(self._edits(text, unknown)) if unknown else []
+        if not unknown or len(unknown) > max(_MOST_UNKNOWN, len(words) // _MOST_UNKNOWN):
+            return []
+        return list(self._edits(text, unknown))
 
     def _edits(self, text: str, unknown: set[str]) -> Iterator[Edit]:
         matches = list(_WORD.finditer(text))
@@ -256,7 +260,7 @@ def _is_a_name(text: str, match: re.Match[str]) -> bool:
     """Whether a word in the middle of a sentence has a capital, or a short one is the only one in capitals."""
     if match[0].isupper():
         return len(match[0]) < 7 and not text[max(0, match.start() - 40) : match.end() + 40].isupper()
-    before = text[: match.start()].rstrip(" \t")[-1:]
+    before = text[max(0, match.start() - 20) : match.start()].rstrip(" \t")[-1:]
     return match[0][0].isupper() and match[0][1:].islower() and bool(before) and before not in ".:;!?\n\r-*"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,22 @@ def test_the_index_finds_what_comparing_all_finds() -> None:
             most = 2 if len(typed) >= 9 else 1
             slow = {w for w in words if distance(typed, w, most) <= min(most, 2 if len(w) >= 9 else 1)}
             assert slow <= index.near(typed)
+
+
+def test_a_text_of_unknown_words_is_left_alone_and_long_ones_are_linear() -> None:
+    rng = random.Random(2)
+    spelling = Spelling(["pneumothorax"], [])
+    nonsense = [f"pneumothora{''.join(rng.choices('bcdfg', k=4))}" for _ in range(150)]
+    assert spelling.edits(" ".join([*nonsense, "pneumothroax"])) == []
+    assert len(spelling.edits(" ".join([*nonsense[:50], "pneumothroax"]))) == 1
+    for words in (
+        ["".join(rng.choices("abcdefghij", k=8)) for _ in range(60_000)],
+        ["the lung pneumothroax."] * 30_000,
+    ):
+        text = " ".join(words)
+        start = time.process_time()
+        spelling.edits(text)
+        assert time.process_time() - start < 5
 
 
 # ---- rewritten texts -------------------------------------------------------------------------------------------------
