@@ -134,6 +134,7 @@ def _right(
 
 
 def _interval(counts: np.ndarray, seed: int) -> tuple[float, float, float]:
+    counts = counts[counts[:, 1] > 0]
     draws = np.random.default_rng(seed).integers(len(counts), size=(_DRAWS, len(counts)))
     right, total = counts[draws].sum(axis=1).T
     low, high = np.quantile(right / total, [0.025, 0.975])

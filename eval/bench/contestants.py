@@ -104,4 +104,4 @@ def _process(python: str, arguments: Iterable[str], errors: IO[str]) -> Iterator
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()  # closes the pipes
