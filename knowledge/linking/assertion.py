@@ -307,7 +307,7 @@ class Clauses:
         first = self.part_at(item[0]).start
         if ruling.trigger[1] <= item[0]:
             first = max(first, ruling.trigger[1])
-        if read_rules().sizes.search(self.text, first, item[1]) or _ENOUGH.match(self.text, item[1], self.end):
+        if read_rules().sizes.search(self.text, first, item[0]) or _ENOUGH.match(self.text, item[1], self.end):
             return Ruling(Assertion.UNCERTAIN, ruling.trigger, "unlikely")
         return ruling
 

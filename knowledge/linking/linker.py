@@ -308,6 +308,8 @@ def _merge(
     """Concepts of the dictionary and of statements together, without doubles, in order of their anchors."""
     found = []
     for st in statements:
+        if _named_whole(st, concepts):
+            continue
         together = st.says is Assertion.PRESENT and abs(st.predicate[0] - st.subject[1]) < 40
         span = st.span if together else st.subject
         found.append(_Found(st.concept, span, st.predicate, _EXACT, asserted[st.concept], st))
@@ -316,6 +318,15 @@ def _merge(
         if not said or not any(_covers(f, start, end, e.concept) for f in said):
             found.append(_Found(e.concept, (start, end), (start, end), e.score, e.asserted))
     return sorted(found, key=lambda f: (f.anchor, f.span, f.concept))
+
+
+def _named_whole(statement: Statement, concepts: Sequence[tuple[int, int, Entry]]) -> bool:
+    """Whether the graph has a name of another meaning for all of an abnormal statement: "ectatic aorta"."""
+    if statement.says is Assertion.ABSENT:
+        return False
+    start, end = statement.span
+    doubtful = statement.says is Assertion.UNCERTAIN
+    return any(s <= start and end <= t and (doubtful or e.concept != statement.concept) for s, t, e in concepts)
 
 
 def _covers(found: _Found, start: int, end: int, concept: str) -> bool:

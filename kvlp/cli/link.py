@@ -15,7 +15,6 @@ from kvlp.cli.link_labels import labels, score
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import click
     from rich.text import Text
 
     from kvlp.knowledge.graph import KnowledgeGraph
@@ -31,7 +30,7 @@ class _TextFirst(TyperGroup):
     `kvlp link --coverage FILE` is `kvlp link coverage FILE`.
     """
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the sub-command `text` in front where none is given."""
         if "--coverage" in args:
             args = ["coverage", *(a for a in args if a != "--coverage")]
