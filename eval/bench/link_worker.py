@@ -86,10 +86,14 @@ def _add_matcher(nlp: Any, job: Job) -> None:
     nlp.add_pipe("lean_matcher")
 
 
-def _add_negex(nlp: Any) -> None:
-    import negspacy.negation  # noqa: F401
+def _with_negex(add_matcher: Callable[[Any, Job], None]) -> Callable[[Any, Job], None]:
+    def add(nlp: Any, job: Job) -> None:
+        import negspacy.negation  # noqa: F401
 
-    nlp.add_pipe("negex", config={"ent_types": ["CONCEPT"]})
+        add_matcher(nlp, job)
+        nlp.add_pipe("negex", config={"ent_types": ["CONCEPT"]})
+
+    return add
 
 
 def _negex_said(entity: Any) -> str:
@@ -97,11 +101,11 @@ def _negex_said(entity: Any) -> str:
 
 
 def _ruler_negspacy(job: Job) -> Reader:
-    return _spacy(job, lambda nlp, j: (_add_ruler(nlp, j), _add_negex(nlp))[0], _negex_said)
+    return _spacy(job, _with_negex(_add_ruler), _negex_said)
 
 
 def _matcher_negspacy(job: Job) -> Reader:
-    return _spacy(job, lambda nlp, j: (_add_matcher(nlp, j), _add_negex(nlp))[0], _negex_said)
+    return _spacy(job, _with_negex(_add_matcher), _negex_said)
 
 
 def _medspacy(job: Job) -> Reader:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def _speed(
     said: dict[str, list[dict[str, Any]]] = {c.name: [] for c in running}
     for c in running:
         c.ask("run")  # warm up
-    alternate({c.name: lambda c=c: said[c.name].append(c.ask("run")) for c in running}, options.repeats)
+    alternate({c.name: partial(_time, c, said[c.name]) for c in running}, options.repeats)
     per_report = {n: [row["cpu_s"] / counts[n] for row in rows] for n, rows in said.items()}
     measures = []
     for c in running:
@@ -114,6 +115,10 @@ def _speed(
         if p not in _OURS
         for o in ours
     ]
+
+
+def _time(contestant: Contestant, said: list[dict[str, Any]]) -> None:
+    said.append(contestant.ask("run"))
 
 
 def _readiness(job: Mapping[str, Any], options: BenchOptions) -> list[Measure]:
