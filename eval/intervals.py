@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from kvlp.errors import ConfigError, ShapeError
 from kvlp.eval.delong import Z95, DeLong, delong_covariance, delong_test
 from kvlp.eval.metrics import Bools, Floats, auc, average_precision, known_rows
-from kvlp.eval.resampling import WEIGHTED, Clusters, Weights
+from kvlp.eval.resampling import RESAMPLERS, Clusters, function_resampler, resample
 
 __all__ = [
     "DeLong",
@@ -240,7 +240,8 @@ def mean_interval(
     known = (np.zeros(rows.size, dtype=bool), top[rows], rows)
     if not rows.size:
         return Interval(math.nan, math.nan, math.nan, n, clusters.method, notes=("undefined: no value to average",))
-    samples = [_ratio(top[rows] @ w[rows], below[rows] @ w[rows]) for w in clusters.weights(n, seed)]
+    sums = clusters.sums(np.stack([top[rows], below[rows]], axis=1), rows)
+    samples = [_ratio(*(drawn @ sums).T) for drawn in clusters.counts(n, seed)]
     value = float(_ratio(top[rows].sum(), below[rows].sum()))
     interval = _percentile(value, np.concatenate(samples), known, clusters, positives=False)
     return replace(interval, method=f"percentile bootstrap of {unit}") if unit else interval
@@ -269,34 +270,20 @@ def _samples(metric: Metric, columns: Sequence[Known], clusters: Clusters, n: in
     if n < 1:
         raise ConfigError(f"n is {n}; expected at least 1 resample (1000 is usual)")
     name = _metric_name(metric) if not callable(metric) or metric in _METRICS.values() else ""
-    parts: list[list[Floats]] = [[] for _ in columns]
-    if clusters.count == 0:
-        return [np.full(n, np.nan) for _ in columns]
-    for weights in clusters.weights(n, seed):
-        for part, (positive, scores, rows) in zip(parts, columns, strict=True):
-            own = weights if rows.size == len(weights) else weights[rows]
-            part.append(WEIGHTED[name](positive, scores, own) if name else _loop(metric, positive, scores, own))
-    return [np.concatenate(part) for part in parts]
-
-
-def _loop(metric: Metric, positive: Bools, scores: Floats, weights: Weights) -> Floats:
-    """Any metric, resample by resample, rows repeated as often as they were drawn."""
-    assert callable(metric)
-    labels = positive.astype(np.float64)
-    out = np.full(weights.shape[1], np.nan)
-    for column, counts in enumerate(weights.T.astype(np.int64)):
-        rows = np.repeat(np.arange(counts.size), counts)
-        if rows.size and 0 < labels[rows].sum() < rows.size:
-            out[column] = metric(labels[rows], scores[rows])
-    return out
+    make = RESAMPLERS[name] if name else function_resampler(_called(metric))
+    makers = [make(positive, scores, clusters.number[rows]) for positive, scores, rows in columns]
+    return list(resample(makers, clusters, n, seed, threads=bool(name)))
 
 
 def _value(metric: Metric, known: Known) -> float:
     positive, scores, _ = known
     if not positive.any() or positive.all():
         return math.nan
-    function = metric if callable(metric) else _METRICS[_metric_name(metric)]
-    return float(function(positive.astype(np.float64), scores))
+    return float(_called(metric)(positive.astype(np.float64), scores))
+
+
+def _called(metric: Metric) -> Callable[[ArrayLike, ArrayLike], float]:
+    return metric if callable(metric) else _METRICS[_metric_name(metric)]
 
 
 def _metric_name(metric: Metric) -> str:

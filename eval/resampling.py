@@ -1,12 +1,14 @@
-"""Resampling by weights: how often each row stands in each bootstrap sample, and AUC and AP under such weights.
+"""Resampling by counts: how often each patient stands in each bootstrap sample, and AUC and AP under such counts.
 
-A bootstrap sample is a column of counts. Sorting once and summing counts gives a metric of all samples together, which
-is what makes a thousand resamples cheap. NumPy alone.
+A bootstrap sample is a row of counts. Sorting once and summing counts gives a metric of many samples together, which
+is what makes a thousand resamples cheap. NumPy alone, which lets other threads run during its long steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,12 +18,30 @@ from numpy.typing import ArrayLike, NDArray
 from kvlp.errors import ConfigError, ShapeError
 from kvlp.eval.metrics import Bools, Floats
 
-__all__ = ["WEIGHTED", "Clusters", "Weights", "weighted_auc", "weighted_average_precision"]
+__all__ = [
+    "RESAMPLERS",
+    "Clusters",
+    "Counts",
+    "Resampler",
+    "Weights",
+    "auc_resampler",
+    "average_precision_resampler",
+    "function_resampler",
+    "resample",
+]
 
 Weights: TypeAlias = NDArray[np.float32]
+Counts: TypeAlias = NDArray[np.uint8]
+Rows: TypeAlias = NDArray[np.intp]
+#: counts (B, clusters) -> the metric in each of the B samples
+Resampler: TypeAlias = Callable[[Counts], Floats]
+#: labels, scores and cluster of each row -> a resampler
+MakeResampler: TypeAlias = Callable[[Bools, Floats, Rows], Resampler]
 
-#: Columns made at a time: bounds memory to rows x 256 x 4 bytes, and does not change any result.
-_CHUNK = 256
+#: Samples drawn at a time, and rows x samples handled at a time (what a core's cache holds); neither changes a result.
+_CHUNK, _CELLS = 256, 200_000
+#: Rows x samples x metrics from which starting threads pays.
+_WORTH_THREADS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -64,94 +84,158 @@ class Clusters:
         """The interval's method in words, without the number of resamples."""
         return f"percentile bootstrap of {'patients' if self.grouped else 'rows'}"
 
-    def count_at(self, rows: NDArray[np.intp]) -> int:
+    def count_at(self, rows: Rows) -> int:
         """How many clusters some of the rows belong to."""
         return len(np.unique(self.number[rows]))
 
-    def weights(self, n: int, seed: int) -> Iterator[Weights]:
+    def counts(self, n: int, seed: int) -> Iterator[Counts]:
         """Draw `n` samples of whole clusters with replacement.
 
         Yields:
-            Arrays of shape (N, B) with the count of each row in each sample; all B together make `n`.
+            Arrays of shape (B, count): how often each cluster stands in each sample; all B together make `n`.
         """
         rng = np.random.default_rng(seed)
         for start in range(0, n, _CHUNK):
-            draws = rng.integers(0, self.count, size=(min(_CHUNK, n - start), self.count), dtype=np.int64)
-            counts = np.empty((self.count, len(draws)), dtype=np.float32)
-            for column, draw in enumerate(draws):
-                counts[:, column] = np.bincount(draw, minlength=self.count)
-            yield counts[self.number] if self.grouped else counts
+            # A count beyond 255 has no chance (below 1e-500) to be drawn, and none to exist among 255 clusters.
+            drawn = np.empty((min(_CHUNK, n - start), self.count), dtype=np.uint8)
+            for row in drawn:
+                row[:] = np.bincount(rng.integers(0, self.count, size=self.count), minlength=self.count)
+            yield drawn
+
+    def weights(self, n: int, seed: int) -> Iterator[Weights]:
+        """The same samples row by row: arrays of shape (N, B) with the count of each row in each sample."""
+        for drawn in self.counts(n, seed):
+            yield drawn.T.astype(np.float32)[self.number]
+
+    def sums(self, values: Floats, rows: Rows) -> Floats:
+        """Sum of `values` (K,) or (K, D), given at `rows`, in each cluster: (count,) or (count, D).
+
+        `counts @ sums` is then the sum in each sample.
+        """
+        total = np.zeros((self.count, *values.shape[1:]))
+        np.add.at(total, self.number[rows], values)
+        return total
 
 
-def weighted_auc(positive: Bools, scores: Floats, weights: Weights) -> Floats:
-    """AUC under each column of row weights; NaN where a column has no weight on one class.
+def resample(makers: Sequence[Resampler], clusters: Clusters, n: int, seed: int, *, threads: bool = True) -> Floats:
+    """Run several metrics over the same `n` samples: shape (len(makers), n).
 
     Args:
-        positive: shape (N,).
-        scores: shape (N,).
-        weights: shape (N, B), counts.
-
-    Returns:
-        Shape (B,).
+        makers: each takes counts (B, count) and gives the metric in each of the B samples.
+        clusters: what is drawn.
+        n: samples.
+        seed: their seed.
+        threads: share the work among cores; off for functions that are not known to allow it.
     """
-    wins = np.zeros(weights.shape[1])
-    for at, below, tied, _ in _sweep(positive, scores, weights):
-        wins += at * (below + 0.5 * tied)
-    pairs = _total(weights, positive) * _total(weights, ~positive)
-    return np.divide(wins, pairs, out=np.full(wins.shape, np.nan), where=pairs > 0)
+    out = np.full((len(makers), n), np.nan)
+    if clusters.count == 0:
+        return out
+    busy = threads and len(makers) * len(clusters.number) * n > _WORTH_THREADS
+    with ThreadPoolExecutor(_workers() if busy else 1) as pool:
+        done = 0
+        for counts in clusters.counts(n, seed):
+            _fill(out[:, done : done + len(counts)], makers, counts, pool.map if busy else map)
+            done += len(counts)
+    return out
 
 
-def weighted_average_precision(positive: Bools, scores: Floats, weights: Weights) -> Floats:
-    """Average precision under each column of row weights; NaN where a column has no weight on one class.
+def _fill(out: Floats, makers: Sequence[Resampler], counts: Counts, run: Callable[..., Iterable[None]]) -> None:
+    step = max(4, _CELLS // counts.shape[1])
 
-    Shapes as in `weighted_auc`.
+    def one(job: tuple[int, int]) -> None:
+        which, start = job
+        part = slice(start, start + step)
+        out[which, part] = makers[which](counts[part])
+
+    for _ in run(one, [(which, start) for which in range(len(makers)) for start in range(0, len(counts), step)]):
+        pass
+
+
+def auc_resampler(positive: Bools, scores: Floats, number: Rows) -> Resampler:
+    """AUC in each sample; NaN where one of the two labels was not drawn.
+
+    The rows are sorted once. In a sample, the AUC is the weight of the negatives below each positive, summed: a running
+    total over one label, looked up at the rows of the rarer other.
+
+    Args:
+        positive: shape (K,).
+        scores: shape (K,).
+        number: shape (K,), the cluster of each row.
     """
-    n_positive, n_negative = _total(weights, positive), _total(weights, ~positive)
-    total = np.zeros(weights.shape[1])
-    for at, below, _, passed in _sweep(positive, scores, weights):
-        true_positives = n_positive - passed
-        flagged = true_positives + n_negative - below
-        total += np.divide(at * true_positives, flagged, out=np.zeros_like(total), where=at > 0)
-    defined = (n_positive > 0) & (n_negative > 0)
-    return np.divide(total, n_positive, out=np.full(total.shape, np.nan), where=defined)
+    turned = bool(2 * positive.sum() > positive.size)
+    rare = ~positive if turned else positive
+    at, passed, below, upto = _sweep(rare, scores, number)
+
+    def values(counts: Counts) -> Floats:
+        total = _running(counts, passed)
+        weight = np.take(counts, at, axis=1).astype(np.float64)
+        beaten = np.take(total, below, axis=1) + np.take(total, upto, axis=1)
+        twice = np.einsum("bp,bp->b", weight, beaten.astype(np.float64))
+        pairs = 2 * weight.sum(axis=1) * total[:, -1]
+        return _share(pairs - twice if turned else twice, pairs)
+
+    return values
 
 
-def _sweep(positive: Bools, scores: Floats, weights: Weights) -> Iterator[tuple[Floats, Floats, Floats, Floats]]:
-    """Walk up the positives' distinct scores: weight at it, negatives below, negatives tied, positives below."""
-    up, down = _rising(positive, scores), _rising(~positive, scores)
-    negatives = weights[down]
-    values, starts = np.unique(scores[up], return_index=True)
-    first: list[int] = [*starts.tolist(), up.size]
-    left = np.atleast_1d(np.searchsorted(scores[down], values, side="left"))
-    right = np.atleast_1d(np.searchsorted(scores[down], values, side="right"))
-    below, passed, nothing = (np.zeros(weights.shape[1]) for _ in range(3))
-    done = 0
-    for j in range(values.size):
-        below = below + _sum(negatives[done : left[j]])
-        tied = _sum(negatives[left[j] : right[j]]) if right[j] > left[j] else nothing
-        at = _sum(weights[up[first[j] : first[j + 1]]])
-        yield at, below, tied, passed
-        passed = passed + at
-        below = below + tied
-        done = right[j]
+def average_precision_resampler(positive: Bools, scores: Floats, number: Rows) -> Resampler:
+    """Average precision in each sample; NaN where one of the two labels was not drawn. Arguments as `auc_resampler`."""
+    at, passed, below, _ = _sweep(positive, scores, number)
+    ranked = np.sort(scores[positive])
+    first = np.searchsorted(ranked, ranked, side="left")
+
+    def values(counts: Counts) -> Floats:
+        absent, present = _running(counts, passed), _running(counts, at)
+        weight = np.take(counts, at, axis=1).astype(np.float64)
+        true = (present[:, -1:] - np.take(present, first, axis=1)).astype(np.float64)
+        flagged = true + (absent[:, -1:] - np.take(absent, below, axis=1))
+        total = np.einsum("bp,bp->b", weight, _share(true, flagged, 0.0))
+        return np.where(absent[:, -1] > 0, _share(total, present[:, -1].astype(np.float64)), np.nan)
+
+    return values
 
 
-def _rising(keep: Bools, scores: Floats) -> NDArray[np.intp]:
-    rows = np.flatnonzero(keep)
-    return rows[np.argsort(scores[rows], kind="stable")]
+def function_resampler(metric: Callable[[Floats, Floats], float]) -> MakeResampler:
+    """Any metric (y_true, y_score) -> float, sample by sample, rows repeated as often as they were drawn."""
+
+    def make(positive: Bools, scores: Floats, number: Rows) -> Resampler:
+        labels = positive.astype(np.float64)
+
+        def one(counts: Counts) -> float:
+            rows = np.repeat(np.arange(number.size), counts[number])
+            drawn = labels[rows]
+            return float(metric(drawn, scores[rows])) if 0 < drawn.sum() < rows.size else np.nan
+
+        return lambda counts: np.array([one(row) for row in counts])
+
+    return make
 
 
-def _sum(weights: Weights) -> Floats:
-    # Counts are whole numbers: float32 adds them exactly up to 2 ** 24, far beyond the rows of any slice here.
-    return weights.sum(axis=0).astype(np.float64)
+def _sweep(seen: Bools, scores: Floats, number: Rows) -> tuple[Rows, Rows, Rows, Rows]:
+    """Clusters of the rows seen and of the others, scores rising; how many others lie below, and not above, each."""
+    # ties by cluster, so that the order of the rows changes nothing
+    order = np.lexsort((number, scores))
+    mine, others = order[seen[order]], order[~seen[order]]
+    below = np.searchsorted(scores[others], scores[mine], side="left")
+    return number[mine], number[others], below, np.searchsorted(scores[others], scores[mine], side="right")
 
 
-def _total(weights: Weights, keep: Bools) -> Floats:
-    return weights[keep].sum(axis=0, dtype=np.float64)
+def _running(counts: Counts, passed: Rows) -> NDArray[np.int32] | NDArray[np.int64]:
+    """Running totals of the counts of some rows in their order: (B, len(passed) + 1), from 0."""
+    kind = np.int32 if passed.size < 2**22 else np.int64
+    total = np.zeros((len(counts), passed.size + 1), dtype=kind)
+    np.cumsum(np.take(counts, passed, axis=1).astype(kind), axis=1, out=total[:, 1:])
+    return total
 
 
-#: metric name -> its form over weights
-WEIGHTED: dict[str, Callable[[Bools, Floats, Weights], Floats]] = {
-    "auc": weighted_auc,
-    "average_precision": weighted_average_precision,
-}
+def _share(part: Floats, whole: Floats, otherwise: float = np.nan) -> Floats:
+    return np.divide(part, whole, out=np.full(part.shape, otherwise), where=whole > 0)
+
+
+def _workers() -> int:
+    """Threads to use: OMP_NUM_THREADS if it is set, else the cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdecimal() and int(told) > 0 else os.cpu_count() or 1
+
+
+#: metric name -> its resampler
+RESAMPLERS: dict[str, MakeResampler] = {"auc": auc_resampler, "average_precision": average_precision_resampler}
