@@ -48,8 +48,8 @@ def judge(graph: str, runs: list[tuple[str, str, dict[str, Any]]], *, repeats: i
     rows = []
     for name, method, settings in runs:
         report = evaluate_links(opened, method, repeats=repeats, part=part, **settings)  # type: ignore[arg-type]
-        rows.append({"name": name, **report.to_dict()})
         print("\n".join(report.lines()), file=sys.stderr, flush=True)
+        rows.append({"name": name, **report.to_dict()})
     return {"graph": graph, "rows": rows}
 
 

@@ -176,8 +176,8 @@ def test_both_methods_by_name_on_the_phantom(method: str, tmp_path: Path):
     """Real TransE (PyKEEN) and the GAT, on drawn radiographs with reports."""
     from kvlp.datasets.phantom import generate_phantom
 
-    generate_phantom(tmp_path / "data", patients=40, seed=0, size=48)
-    recipe = recipe_with(f"{{method: {method}, dim: 32, epochs: 20}}", "knowledge.min_patients=2", "stages.0.steps=30")
+    generate_phantom(tmp_path / "data", patients=24, seed=0, size=64)
+    recipe = recipe_with(f"{{method: {method}, dim: 32, epochs: 20}}", "knowledge.min_patients=2", "stages.0.steps=20")
     run_recipe(recipe, Manifest.load(tmp_path / "data" / "manifest.csv"), tmp_path / "run")
     fall = losses(tmp_path / "run")
     assert np.mean(fall[-5:]) < np.mean(fall[:5])
