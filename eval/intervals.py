@@ -7,17 +7,17 @@ Images of one patient are not independent: resampling images covers far less tha
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from kvlp.errors import ConfigError, ShapeError
 from kvlp.eval.delong import Z95, DeLong, delong_covariance, delong_test
 from kvlp.eval.metrics import Bools, Floats, auc, average_precision, known_rows
+from kvlp.eval.percentiles import FewPositivesWarning, Interval, Known, bounds, few_notes, p_value, percentile_interval
 from kvlp.eval.resampling import RESAMPLERS, Clusters, function_resampler, resample
 
 __all__ = [
@@ -35,52 +35,7 @@ __all__ = [
 ]
 
 Metric: TypeAlias = str | Callable[[ArrayLike, ArrayLike], float]
-Known: TypeAlias = tuple[Bools, Floats, NDArray[np.intp]]
-
-#: Below this many rows of the rarer class an interval comes with a warning.
-FEW = 10
 _METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"auc": auc, "average_precision": average_precision}
-
-
-class FewPositivesWarning(UserWarning):
-    """A class has so few positives (or negatives) that its interval is not to be relied on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its 95 % interval and how it was made.
-
-    Attributes:
-        value: the metric on the data as they are; NaN if undefined.
-        low: lower bound; NaN if undefined.
-        high: upper bound; NaN if undefined.
-        n_resamples: resamples drawn; 0 for an analytic interval.
-        method: in words.
-        n: rows that counted.
-        n_groups: groups (patients) that counted; equals `n` if rows were taken as independent.
-        n_positive: positive rows among them.
-        n_degenerate: resamples in which the metric (for a macro: that of a class) was undefined; they are left out.
-        p: two-sided p-value of "the difference is 0"; NaN if this is no difference.
-        notes: warnings in words.
-    """
-
-    value: float
-    low: float
-    high: float
-    n_resamples: int
-    method: str
-    n: int = 0
-    n_groups: int = 0
-    n_positive: int = 0
-    n_degenerate: int = 0
-    p: float = math.nan
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        if math.isnan(self.value):
-            return "undefined"
-        interval = "no interval" if math.isnan(self.low) else f"{self.low:.3f} to {self.high:.3f}"
-        return f"{self.value:.3f} ({interval})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +91,7 @@ def bootstrap(
     known = known_rows(y_true, y_score)
     clusters = Clusters.of(groups, np.size(y_true), unit=unit, force=force)
     (samples,) = _samples(metric, [known], clusters, n, seed)
-    return _percentile(_value(metric, known), samples, known, clusters)
+    return percentile_interval(_value(metric, known), samples, known, clusters)
 
 
 def paired_bootstrap(
@@ -159,7 +114,7 @@ def paired_bootstrap(
     clusters = Clusters.of(groups, np.size(y_true))
     drawn_a, drawn_b = _samples(metric, [a, b], clusters, n, seed)
     value = _value(metric, a) - _value(metric, b)
-    return _percentile(value, drawn_a - drawn_b, a, clusters, difference=True)
+    return percentile_interval(value, drawn_a - drawn_b, a, clusters, difference=True)
 
 
 def auc_table(
@@ -243,7 +198,7 @@ def mean_interval(
     sums = clusters.sums(np.stack([top[rows], below[rows]], axis=1), rows)
     samples = [_ratio(*(drawn @ sums).T) for drawn in clusters.counts(n, seed)]
     value = float(_ratio(top[rows].sum(), below[rows].sum()))
-    interval = _percentile(value, np.concatenate(samples), known, clusters, positives=False)
+    interval = percentile_interval(value, np.concatenate(samples), known, clusters, positives=False)
     return replace(interval, method=f"percentile bootstrap of {unit}") if unit else interval
 
 
@@ -261,7 +216,7 @@ def auc_interval(y_true: ArrayLike, y_score: ArrayLike, *, logit: bool = True) -
         low, high = _expit(middle - half), _expit(middle + half)
     method = f"{'logit ' if logit else ''}DeLong, rows taken as independent"
     rows = known[2].size
-    notes = _warn_few(known[0], "")
+    notes = few_notes(known[0])
     return Interval(value, low, high, 0, method, rows, rows, int(known[0].sum()), notes=notes)
 
 
@@ -293,50 +248,6 @@ def _metric_name(metric: Metric) -> str:
     raise ConfigError(f"metric {metric!r} is not known here; expected one of {', '.join(_METRICS)}")
 
 
-def _percentile(
-    value: float,
-    samples: Floats,
-    known: Known,
-    clusters: Clusters,
-    *,
-    name: str = "",
-    difference: bool = False,
-    positives: bool = True,
-) -> Interval:
-    positive, _, rows = known
-    groups = clusters.count_at(rows)
-    # resamples of one group are all alike: their width of 0 would claim certainty
-    low, high = _bounds(value, samples) if groups > 1 else (math.nan, math.nan)
-    alone = ("no interval: a single group to resample",) if groups == 1 else ()
-    return Interval(
-        value=value,
-        low=low,
-        high=high,
-        n_resamples=samples.size,
-        method=clusters.method,
-        n=rows.size,
-        n_groups=groups,
-        n_positive=int(positive.sum()),
-        n_degenerate=int(np.isnan(samples).sum()),
-        p=_p_value(samples) if difference and groups > 1 and not math.isnan(value) else math.nan,
-        notes=(*alone, *(_warn_few(positive, name) if positives else ())),
-    )
-
-
-def _bounds(value: float, samples: Floats) -> tuple[float, float]:
-    defined = samples[~np.isnan(samples)]
-    if math.isnan(value) or not defined.size:
-        return math.nan, math.nan
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _p_value(differences: Floats) -> float:
-    defined = differences[~np.isnan(differences)]
-    below, above = (defined <= 0).sum(), (defined >= 0).sum()
-    return float(min(1.0, 2 * (min(below, above) + 1) / (defined.size + 1)))
-
-
 def _table(
     metric: Metric,
     values: Mapping[str, float],
@@ -347,7 +258,7 @@ def _table(
     difference: bool = False,
 ) -> MetricTable:
     per_class = {
-        name: _percentile(value, drawn[name], known, clusters, name=name, difference=difference)
+        name: percentile_interval(value, drawn[name], known, clusters, name=name, difference=difference)
         for (name, value), known in zip(values.items(), columns, strict=True)
     }
     undefined = tuple(name for name, value in values.items() if math.isnan(value))
@@ -370,7 +281,7 @@ def _macro(per_class: Mapping[str, Interval], drawn: Mapping[str, Floats], names
     held = ~np.isnan(table)
     samples = _ratio(np.where(held, table, 0.0).sum(axis=0), held.sum(axis=0).astype(np.float64))
     value = math.fsum(per_class[name].value for name in defined) / len(defined)
-    low, high = _bounds(value, samples)
+    low, high = bounds(value, samples)
     return Interval(
         value=value,
         low=low,
@@ -381,7 +292,7 @@ def _macro(per_class: Mapping[str, Interval], drawn: Mapping[str, Floats], names
         n_groups=max(per_class[name].n_groups for name in defined),
         n_positive=sum(per_class[name].n_positive for name in defined),
         n_degenerate=int((~held).any(axis=0).sum()),
-        p=_p_value(samples) if not math.isnan(first.p) else math.nan,
+        p=p_value(samples) if not math.isnan(first.p) else math.nan,
         notes=notes,
     )
 
@@ -400,22 +311,10 @@ def _table_arrays(
     return labels, scores, classes
 
 
-def _warn_few(positive: Bools, name: str) -> tuple[str, ...]:
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    where = f"class {name!r}: " if name else ""
-    if min(n_positive, n_negative) == 0:
-        return (f"undefined: {n_positive} positives and {n_negative} negatives",)
-    if min(n_positive, n_negative) >= FEW:
-        return ()
-    note = f"only {n_positive} positives and {n_negative} negatives: the interval is not to be relied on"
-    warnings.warn(where + note, FewPositivesWarning, stacklevel=5)
-    return (note,)
+def _expit(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
 
 
 def _ratio(top: ArrayLike, below: ArrayLike) -> Floats:
     top, below = np.asarray(top, dtype=np.float64), np.asarray(below, dtype=np.float64)
     return np.divide(top, below, out=np.full(top.shape, np.nan), where=below > 0)
-
-
-def _expit(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
