@@ -285,14 +285,19 @@ class KnowledgeGraph:
         Raises:
             KnowledgeError: nothing matches; the message holds near names.
         """
+        found = self.get(key)
+        if found is None:
+            raise KnowledgeError(self._unknown(key))
+        return found
+
+    def get(self, key: str) -> Concept | None:
+        """Return what `concept` returns, or None where nothing matches."""
         row = self.store.row(key)
         if row is None:
             row = self.store.row_of_source_id(key.strip().upper())
         if row is None:
             row = self.store.row_of_surface(fold(key))
-        if row is None:
-            raise KnowledgeError(self._unknown(key))
-        return self.store.concepts[row]
+        return None if row is None else self.store.concepts[row]
 
     def find(self, text: str, k: int = 10) -> list[Concept]:
         """Return at most `k` concepts that fit `text`: equal, beginning, shared words, then similar.

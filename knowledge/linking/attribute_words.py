@@ -159,10 +159,9 @@ def _cue(rule: AttributeRule, graph: KnowledgeGraph) -> Cue | None:
 
 def _known(graph: KnowledgeGraph, names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        try:
-            yield graph.concept(name).id
-        except KnowledgeError:
-            continue
+        concept = graph.get(name)
+        if concept is not None:
+            yield concept.id
 
 
 def _place_words(graph: KnowledgeGraph, concept: Concept, plurals: tuple[str, ...]) -> Iterator[tuple[str, Cue]]:

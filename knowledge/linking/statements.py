@@ -60,9 +60,8 @@ def statement_words(
     """
     words = StatementWords({}, {})
     for row in _rows(path):
-        try:
-            concept = graph.concept(row["concept"])
-        except KnowledgeError:
+        concept = graph.get(row["concept"])
+        if concept is None:
             continue
         if types is not None and not set(types) & set(concept.semantic_types):
             continue
