@@ -245,15 +245,18 @@ def test_fit_recovers_a_logistic_law() -> None:
     labels[50:90, 0] = -1
     classifier = ZeroShotClassifier(Toy(), ["effusion", "pneumothorax"])
     before = classifier.decision_function(X)
-    with pytest.warns(UserWarning, match="'pneumothorax' has no labels of both kinds"):
+    with pytest.warns(
+        UserWarning, match="'pneumothorax' has no validation image labelled present or absent; its prior"
+    ):
         assert classifier.fit(X, labels) is classifier
-    assert classifier.slope_[0] == pytest.approx(0.3, rel=0.1)
-    assert classifier.offset_[0] == pytest.approx(-1.5, abs=0.15)
+    learned = classifier.calibration_.classes["effusion"].calibrator
+    assert learned.slope == pytest.approx(0.3, rel=0.1)
+    assert learned.offset == pytest.approx(-1.5, abs=0.15)
     np.testing.assert_array_equal(classifier.decision_function(X), before)
     probability = classifier.predict_proba(X)[:, 0]
     assert probability[90:].mean() == pytest.approx(truth[90:].mean(), abs=0.01)
     np.testing.assert_allclose(classifier.predict_proba(X)[:, 1], 1 / (1 + np.exp(-before[:, 1])))
-    assert not hasattr(classifier.set_params(batch_size=8), "slope_"), "new settings forget the fit"
+    assert not hasattr(classifier.set_params(batch_size=8), "calibration_"), "new settings forget the fit"
 
 
 def test_fit_on_separable_labels_stays_finite_and_separates() -> None:
@@ -261,7 +264,8 @@ def test_fit_on_separable_labels_stays_finite_and_separates() -> None:
     X[:, 0] = [-0.9, -0.5, -0.4, -0.1, 0.3, 0.5, 0.6, 0.9]
     X[:, 4] = np.sqrt(1 - X[:, 0] ** 2)
     classifier = ZeroShotClassifier(Toy(), ["effusion"]).fit(X, [0, 0, 0, 0, 1, 1, 1, 1])
-    assert np.isfinite([classifier.slope_, classifier.offset_]).all()
+    learned = classifier.calibration_.classes["effusion"].calibrator
+    assert np.isfinite([learned.slope, learned.offset]).all()
     assert classifier.predict(X)[:, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     proba = classifier.predict_proba(X)[:, 0]
     assert proba[3] < classifier.thresholds_[0] < proba[4]
