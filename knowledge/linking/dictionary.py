@@ -44,12 +44,8 @@ class Dictionary(Generic[T]):
         beginnings = _beginnings(self._meanings)
         for beginning in beginnings:
             self._meanings.setdefault(beginning, ())
-        # a word with which longer phrases begin -> the words that may come next
-        self._following: dict[str, set[str]] = {b: set() for b in beginnings if " " not in b}
-        for phrase in self._meanings:
-            first, blank, rest = phrase.partition(" ")
-            if blank:
-                self._following[first].add(rest.partition(" ")[0])
+        # words with which longer phrases begin
+        self._first_words = {b for b in beginnings if " " not in b}
 
     def __len__(self) -> int:
         return self._size
@@ -57,25 +53,21 @@ class Dictionary(Generic[T]):
     def find(self, text: str) -> list[list[Found]]:
         """Find all phrases: for each group a list of (start, end, meaning), in order, apart from each other."""
         normal = normalise(text)
-        words = normal.text.split(" ") + [""]
         whole, span = normal.text + " ", normal.span if normal.shifted else _same
-        meanings_of, find, following = self._meanings.get, whole.find, self._following.get
+        meanings_of, find, first_words = self._meanings.get, whole.find, self._first_words
         hits: list[list[Found]] = [[] for _ in range(self._n_groups)]
         done = [0] * self._n_groups
         first = 0
-        for number, word in enumerate(words, 1):
+        for word in normal.text.split(" "):
             stop = end_of_word = first + len(word)
             meanings = meanings_of(word)
             if meanings is not None:
                 found = [(stop, meanings)]
-                next_words = following(word)
-                if next_words is not None and words[number] in next_words:
-                    stop = find(" ", stop + 1)
-                    meanings = meanings_of(whole[first:stop])
-                    while meanings is not None:
-                        found.append((stop, meanings))
-                        stop = find(" ", stop + 1)
-                        meanings = meanings_of(whole[first:stop]) if stop > 0 else None
+                if word in first_words:
+                    while meanings is not None and (stop := find(" ", stop + 1)) > 0:
+                        meanings = meanings_of(whole[first:stop])
+                        if meanings:
+                            found.append((stop, meanings))
                     found.reverse()
                 for stop, meanings in found:
                     if meanings:
