@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from kvlp.errors import ConfigError, ShapeError
 from kvlp.eval.delong import Z95, DeLong, delong_covariance, delong_test
-from kvlp.eval.metrics import Bools, Floats, auc, average_precision, known_rows
+from kvlp.eval.metrics import METRICS, Floats, known_rows
 from kvlp.eval.percentiles import FewPositivesWarning, Interval, Known, bounds, few_notes, p_value, percentile_interval
 from kvlp.eval.resampling import RESAMPLERS, Clusters, function_resampler, resample
 
@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 Metric: TypeAlias = str | Callable[[ArrayLike, ArrayLike], float]
-_METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"auc": auc, "average_precision": average_precision}
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +223,7 @@ def _samples(metric: Metric, columns: Sequence[Known], clusters: Clusters, n: in
     """The metric of every column on every resample: arrays of shape (n,)."""
     if n < 1:
         raise ConfigError(f"n is {n}; expected at least 1 resample (1000 is usual)")
-    name = _metric_name(metric) if not callable(metric) or metric in _METRICS.values() else ""
+    name = _metric_name(metric) if not callable(metric) or metric in METRICS.values() else ""
     make = RESAMPLERS[name] if name else function_resampler(_called(metric))
     makers = [make(positive, scores, clusters.number[rows]) for positive, scores, rows in columns]
     return list(resample(makers, clusters, n, seed, threads=bool(name)))
@@ -238,14 +237,14 @@ def _value(metric: Metric, known: Known) -> float:
 
 
 def _called(metric: Metric) -> Callable[[ArrayLike, ArrayLike], float]:
-    return metric if callable(metric) else _METRICS[_metric_name(metric)]
+    return metric if callable(metric) else METRICS[_metric_name(metric)]
 
 
 def _metric_name(metric: Metric) -> str:
-    for name, function in _METRICS.items():
+    for name, function in METRICS.items():
         if metric in (name, function):
             return name
-    raise ConfigError(f"metric {metric!r} is not known here; expected one of {', '.join(_METRICS)}")
+    raise ConfigError(f"metric {metric!r} is not known here; expected one of {', '.join(METRICS)}")
 
 
 def _table(

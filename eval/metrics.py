@@ -8,7 +8,7 @@ a class instead of averaging it in.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kvlp.errors import DataError, ShapeError
 
-__all__ = ["Macro", "auc", "average_precision", "known_rows", "macro", "precision_recall_curve", "roc_curve"]
+__all__ = ["METRICS", "Macro", "auc", "average_precision", "known_rows", "macro", "precision_recall_curve", "roc_curve"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -114,6 +114,10 @@ def average_precision(y_true: ArrayLike, y_score: ArrayLike) -> float:
     true_positives, false_positives, _ = _counts(positive, scores)
     precision = true_positives / (true_positives + false_positives)
     return float(np.sum(np.diff(true_positives, prepend=0.0) * precision) / true_positives[-1])
+
+
+#: The metrics that may be asked for by name.
+METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"auc": auc, "average_precision": average_precision}
 
 
 @dataclass(frozen=True, slots=True)
