@@ -187,9 +187,10 @@ CONTESTANTS: dict[str, Callable[[Job], Reader]] = {
 def main(contestant: str, job_file: str) -> None:
     """Be one contestant until the input ends."""
     job: Job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     read = CONTESTANTS[contestant](job)
-    _answer({"ready_s": time.perf_counter() - start, "rss_mb": _peak_mb()})
+    seconds, used = time.perf_counter() - start, time.process_time() - used
+    _answer({"ready_s": seconds, "ready_cpu_s": used, "rss_mb": _peak_mb()})
     texts = job["texts"]
     for command in sys.stdin:
         if command.strip() == "answers":

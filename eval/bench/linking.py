@@ -34,6 +34,7 @@ _PEERS = tuple(name for name in CONTESTANTS if not name.startswith("kvlp"))
 #: scispaCy is too slow for all reports
 _SAMPLES = {"scispaCy": 60}
 _MEGABYTE = 1_000_000
+_BUSY = "processor time, imports included"
 
 
 def run(options: BenchOptions) -> list[Measure]:
@@ -105,7 +106,7 @@ def _speed(
             notes += "; sentences are remembered within a run, and forgotten before each"
         measures += [
             Measure.of("reports per second", c.name, [1 / s for s in per_report[c.name]], "1/s", notes),
-            Measure.of("ready", c.name, [c.ready["ready_s"]], "s", "from a saved linker" if c.name in _OURS else ""),
+            Measure.of("ready", c.name, [c.ready["ready_cpu_s"]], "s", _BUSY),
             Measure.of("peak memory", c.name, [said[c.name][-1]["rss_mb"]], "MB", "the whole process"),
         ]
     ours = [n for n in per_report if n in _OURS]
@@ -134,7 +135,7 @@ def _readiness(job: Mapping[str, Any], options: BenchOptions) -> list[Measure]:
         m
         for name, said in rows.items()
         for m in (
-            Measure.of("ready in a fresh process", names[name], [r["ready_s"] for r in said], "s", "imports included"),
+            Measure.of("ready in a fresh process", names[name], [r["ready_cpu_s"] for r in said], "s", _BUSY),
             Measure.of("memory when ready", names[name], [r["rss_mb"] for r in said], "MB", "peak, the whole process"),
         )
     ]
@@ -171,9 +172,9 @@ def _scale(vocabulary: Vocabulary, options: BenchOptions) -> list[Measure]:
     measures = []
     for surfaces, row in ready:
         subject = f"kvlp, {surfaces:,} made-up surfaces"
-        measures.append(Measure.of("building", subject, [row["ready_s"]], "s", "from a graph in memory"))
+        measures.append(Measure.of("building", subject, [row["ready_cpu_s"]], "s", _BUSY))
         measures.append(Measure.of("building, peak memory", subject, [row["rss_mb"]], "MB", "the whole process"))
     if len(ready) == 2:
-        growth = ready[1][1]["ready_s"] / ready[0][1]["ready_s"]
+        growth = ready[1][1]["ready_cpu_s"] / ready[0][1]["ready_cpu_s"]
         measures.append(Measure.of("building, growth", "kvlp, four times the surfaces", [growth], "ratio", "linear: 4"))
     return measures

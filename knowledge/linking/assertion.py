@@ -177,8 +177,9 @@ def _rule(row: dict[str, Any], file: Path) -> Rule:
 
 
 def _add(words: dict[str, Word], phrases: Sequence[str], part: dict[str, Any]) -> None:
+    fresh = Word(**part)
     for phrase in (form for written in expand(phrases) for form in (written, *spellings(written))):
-        words[phrase] = replace(words.get(phrase, Word()), **part)
+        words[phrase] = replace(words[phrase], **part) if phrase in words else fresh
 
 
 class _Part:
