@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from kvlp.errors import ConfigError, ShapeError
 from kvlp.eval.delong import Z95, DeLong, delong_covariance, delong_test
 from kvlp.eval.metrics import METRICS, Floats, known_rows
+from kvlp.eval.operating import POINT_METRICS
 from kvlp.eval.percentiles import FewPositivesWarning, Interval, Known, bounds, few_notes, p_value, percentile_interval
 from kvlp.eval.resampling import RESAMPLERS, Clusters, function_resampler, resample
 
@@ -32,6 +33,7 @@ __all__ = [
     "mean_interval",
     "paired_bootstrap",
     "paired_table",
+    "point_intervals",
 ]
 
 Metric: TypeAlias = str | Callable[[ArrayLike, ArrayLike], float]
@@ -166,6 +168,59 @@ def paired_table(
     drawn = {c: samples[i] - samples[i + len(a)] for i, c in enumerate(classes)}
     values = {c: _value(name, a[i]) - _value(name, b[i]) for i, c in enumerate(classes)}
     return _table(name, values, drawn, a, clusters, difference=True)
+
+
+def point_intervals(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    threshold: float,
+    groups: ArrayLike | None = None,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Sensitivity, specificity, PPV, NPV, F1, MCC and Youden's J at one threshold, all on the same resamples.
+
+    A share of 0 or 1 is the same in every resample. Its interval is then the exact binomial bound over the groups that
+    it is about (at 1 of n: from 0.025 ** (1 / n) to 1).
+
+    Args:
+        y_true: shape (N,); 1, 0, -1 or NaN; rows of the last two are left out.
+        y_score: shape (N,).
+        threshold: flagged is score >= threshold; chosen on other data, see `kvlp.eval.choose_threshold`.
+        groups: shape (N,), the patient of each row; None takes rows as independent.
+        n: resamples.
+        seed: seed of the resamples.
+    """
+    known = known_rows(y_true, y_score)
+    positive, flagged = known[0], known[1] >= threshold
+    clusters = Clusters.of(groups, np.size(y_true))
+    cells = np.stack([positive & flagged, ~positive & flagged, positive & ~flagged, ~positive & ~flagged], axis=1)
+    sums = clusters.sums(cells.astype(np.float64), known[2])
+    drawn = np.concatenate([counts @ sums for counts in clusters.counts(n, seed)]) if clusters.count else sums
+    few = few_notes(positive)
+    table = {}
+    for name, function in POINT_METRICS.items():
+        interval = percentile_interval(
+            float(function(*sums.sum(axis=0))), function(*drawn.T), known, clusters, positives=False
+        )
+        about = [sums[:, list(_ABOUT[name])].any(axis=1).sum()] if name in _ABOUT else []
+        table[name] = replace(_at_the_end(interval, *map(int, about)), notes=(*interval.notes, *few))
+    return table
+
+
+#: share -> the cells (of tp, fp, fn, tn) that it is about
+_ABOUT = {"sensitivity": (0, 2), "specificity": (1, 3), "ppv": (0, 1), "npv": (2, 3)}
+
+
+def _at_the_end(interval: Interval, about: int = 0) -> Interval:
+    """The exact bound for a share of 0 or 1 among `about` groups; other intervals as they are."""
+    if not about or interval.value not in (0.0, 1.0) or math.isnan(interval.low):
+        return interval
+    far = 0.025 ** (1 / about)
+    low, high = (far, 1.0) if interval.value == 1 else (0.0, 1 - far)
+    unit = "patients" if interval.method.endswith("patients") else "rows"
+    return replace(interval, low=low, high=high, method=f"exact binomial bound over {about} {unit}", n_resamples=0)
 
 
 def mean_interval(

@@ -1,4 +1,4 @@
-"""Calibration by hand, by loops over bins, by scikit-learn's logistic regression, and of forecasters made to be right."""
+"""Calibration by hand, by loops over bins, by scikit-learn, and of forecasters made to be right."""
 
 import math
 

@@ -18,8 +18,10 @@ from kvlp.eval.intervals import (
     mean_interval,
     paired_bootstrap,
     paired_table,
+    point_intervals,
 )
 from kvlp.eval.metrics import auc, average_precision
+from kvlp.eval.operating import f1, mcc, ppv, sensitivity
 from kvlp.eval.resampling import Clusters
 
 Y = [1, 1, 1, 1, 0, 0, 0, 0, 0]
@@ -201,6 +203,35 @@ def test_paired_macro_difference_over_classes():
     assert table.macro.value == pytest.approx(auc(y, a) - auc(y, b), abs=1e-14)
     assert paired_bootstrap(auc, labels, first, second, groups, n=100) == table.macro
     assert table.per_class["x"] == paired_bootstrap(auc, y, a, b, groups, n=100)
+
+
+def test_point_intervals_are_the_bootstrap_of_each_figure():
+    y, s, _, groups = sample(11)
+    s = np.round(s, 1)
+    table = point_intervals(y, s, 0.7, groups, n=80, seed=4)
+    assert set(table) == {"sensitivity", "specificity", "ppv", "npv", "f1", "mcc", "youden"}
+    for name, function in [("mcc", mcc), ("f1", f1), ("sensitivity", sensitivity), ("ppv", ppv)]:
+        slow = bootstrap(lambda t, p, f=function: f(t, p, 0.7), y, s, groups, n=80, seed=4)
+        assert (table[name].value, table[name].low, table[name].high) == pytest.approx(
+            (slow.value, slow.low, slow.high), abs=1e-12
+        )
+        assert (table[name].n, table[name].n_groups, table[name].method) == (slow.n, slow.n_groups, slow.method)
+
+
+def test_a_share_of_one_or_zero_gets_an_exact_bound():
+    y = np.r_[np.ones(24), np.zeros(30)]
+    groups = np.r_[np.repeat(np.arange(12), 2), np.arange(100, 130)]
+    table = point_intervals(y, y, 0.5, groups, n=50)
+    assert (table["sensitivity"].low, table["sensitivity"].high) == (pytest.approx(0.025 ** (1 / 12)), 1.0)
+    assert table["sensitivity"].method == "exact binomial bound over 12 patients"
+    assert table["specificity"].low == pytest.approx(0.025 ** (1 / 30))
+    none = point_intervals(y, y, 2)
+    assert (none["sensitivity"].low, none["sensitivity"].high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 24)))
+    assert math.isnan(none["ppv"].value)
+    with pytest.warns(FewPositivesWarning, match="only 3 positives"):
+        few = point_intervals(np.r_[np.ones(3), np.zeros(20)], np.arange(23.0), 9, n=20)
+    assert all("only 3 positives" in interval.notes[-1] for interval in few.values())
+    assert math.isnan(point_intervals([], [], 0.5)["f1"].value)
 
 
 def test_mean_interval_and_ratio():
