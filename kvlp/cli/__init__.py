@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "recipes": "List, show and copy pretraining recipes.",
     "pretrain": "Pretrain encoders on a manifest by a recipe.",
     "eval": "Evaluate a checkpoint with intervals and write a page.",
+    "reports": "Score generated reports; see whether a metric notices one planted error.",
     "zeroshot": "Score images against classes named in plain words.",
     "embed": "Write image or text embeddings to a folder.",
     "archive": "Create, fill, search, verify and repair an image archive.",
