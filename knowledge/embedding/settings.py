@@ -18,7 +18,7 @@ _LEARNED = {"dim": 64, "seed": 0, "epochs": 500, "lr": 0.01, "relation_types": T
 #: method -> its settings with their defaults; how they were chosen stands in docs/vectors.md
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "transe": {**_LEARNED, "epochs": 300, "batch_size": 256, "negatives": 25},
-    "rotate": {**_LEARNED, "epochs": 600, "lr": 0.03, "batch_size": 256, "negatives": 25},
+    "rotate": {**_LEARNED, "epochs": 300, "lr": 0.03, "batch_size": 256, "negatives": 25},
     "complex": {**_LEARNED, "epochs": 100, "lr": 0.03, "batch_size": 256, "negatives": 25},
     "gat": {**_LEARNED, "epochs": 300, "lr": 0.005, "start": "random"},
     "text": {"dim": 64, "seed": 0},
