@@ -273,11 +273,6 @@ class TableStore:
         ends = [self.tails[self._at(start, "out")], self.heads[self._at(start, "in")]]
         return set(np.unique(np.concatenate(ends)).tolist())
 
-    def numbers_between(self, first: int, last: int) -> list[list[int]]:
-        """Return heads' rows, type codes, tails' rows and source codes of the relations that rows of concepts head."""
-        found = self._at(np.arange(first, last), "out")
-        return [a[found].tolist() for a in (self.heads, self.types.codes, self.tails, self.sources.codes)]
-
     def _at(self, rows: IntArray, side: Side) -> IntArray:
         """Rows of relations.arrow at these concepts, concept by concept."""
         indptr, relations = self._arrays[f"{side}_indptr"], self._arrays[f"{side}_relations"]
@@ -292,4 +287,4 @@ class TableStore:
         """sha256 of the content."""
         from kvlp.knowledge.content import hash_of_tables
 
-        return hash_of_tables(self)
+        return hash_of_tables(self.tables.batches["concepts"], self.tables.batches["relations"])
