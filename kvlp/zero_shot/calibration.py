@@ -55,6 +55,11 @@ class ClassCalibration:
     n_patients: int = 0
     prompts_hash: str = ""
 
+    @property
+    def learned(self) -> bool:
+        """Whether there were labels of both kinds to learn from."""
+        return self.n_positive > 0 and self.n_negative > 0
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; infinite limits become None."""
         return {
@@ -111,7 +116,7 @@ class Calibration:
         """Write `calibration.json` (into `path`, if that is a folder), whole or not at all.
 
         Args:
-            path: a file, or a checkpoint folder.
+            path: a .json file, or a checkpoint folder.
             binding: what it belongs to: "model_hash", "score", "combine".
 
         Raises:
@@ -136,7 +141,7 @@ class Calibration:
         """Read a file of `save` for the classes of `hashes`; others in the file are left out.
 
         Args:
-            path: a file, or a checkpoint folder.
+            path: a .json file, or a checkpoint folder.
             binding: of the classifier that will use it.
             hashes: class name -> hash of the classifier's sentences.
 
@@ -249,7 +254,7 @@ def prompts_hash(prompts: Mapping[str, Sequence[str]], kinds: Sequence[str]) -> 
 
 
 def _file(path: PathLike) -> Path:
-    return Path(path) / FILE if Path(path).is_dir() else Path(path)
+    return Path(path) if Path(path).suffix == ".json" else Path(path) / FILE
 
 
 def _read(target: Path) -> dict[str, Any]:

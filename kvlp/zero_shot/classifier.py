@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +22,8 @@ from kvlp.eval.conformal import SetCoverage, set_coverage
 from kvlp.eval.fitting import Calibrator
 from kvlp.eval.selective import RiskCoverage, risk_coverage
 from kvlp.knowledge.names import Names
-from kvlp.typing import Assertion, PathLike
+from kvlp.typing import PathLike
+from kvlp.zero_shot.asking import Templates, class_prompts
 from kvlp.zero_shot.calibration import Calibration, ClassCalibration, Rule, as_rule, fit_class, prompts_hash
 from kvlp.zero_shot.ensemble import Ensemble, logit_bias
 from kvlp.zero_shot.scoring import Floats, ImplausibleImageWarning, Reading, as_model, class_logits
@@ -31,13 +31,9 @@ from kvlp.zero_shot.scoring import Floats, ImplausibleImageWarning, Reading, as_
 if TYPE_CHECKING:
     from kvlp.checkpoints import Model
     from kvlp.knowledge.graph import KnowledgeGraph
-    from kvlp.knowledge.prompts import AttributePrompts, Prompts
     from kvlp.zero_shot.explain import Explanation
 
 __all__ = ["ZeroShotClassifier"]
-
-#: a file of templates, templates, or what writes sentences itself
-Templates: TypeAlias = "str | Path | Mapping[str, Sequence[str]] | Prompts | AttributePrompts | None"
 
 
 class ZeroShotClassifier:
@@ -127,9 +123,21 @@ class ZeroShotClassifier:
         """Names of the C classes."""
         return np.array(self._checked_classes(), dtype=np.str_)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        """Whether `fit` or `load_calibration` was called; `predict` needs neither."""
-        return hasattr(self, "calibration_")
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn may expect: several labels an image, and predictions without `fit`."""
+        from sklearn.utils import ClassifierTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True, multi_output=True),
+            classifier_tags=ClassifierTags(multi_class=False, multi_label=True),
+            requires_fit=False,
+        )
+
+    @property
+    def n_features_in_(self) -> int:
+        """Length of an embedding, where embeddings are handed in."""
+        return int(as_model(self.model).dim)
 
     @property
     def thresholds_(self) -> Floats:
@@ -180,7 +188,7 @@ class ZeroShotClassifier:
         return self._confidence(self.predict_proba(X))
 
     def predict_set(self, X: Any) -> NDArray[np.bool_]:
-        """Conformal sets: bool (N, C, 2), whether "absent" and whether "present" is in the set; both for an unread image.
+        """Conformal sets: bool (N, C, 2), whether "absent" and whether "present" is in; both for an unread image.
 
         A set holds the truth as often as `fit` was asked (`coverage`), of positives and of negatives alike, if the
         images come from where the validation images came from.
@@ -239,7 +247,7 @@ class ZeroShotClassifier:
         """Write what `fit` learned as JSON, bound to model, prompts and classes.
 
         Args:
-            path: a file, or a checkpoint folder, which gets `calibration.json`.
+            path: a .json file, or a checkpoint folder, which gets `calibration.json`.
         """
         return self._fitted("save_calibration").save(path, self._binding())
 
@@ -269,7 +277,7 @@ class ZeroShotClassifier:
         }
 
     def set_coverage(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> dict[str, SetCoverage]:
-        """Class name -> coverage asked and measured of the conformal sets, on labelled images other than those of `fit`.
+        """Class name -> coverage asked and measured of the conformal sets, on images other than those of `fit`.
 
         Args:
             X: as in `decision_function`.
@@ -285,16 +293,19 @@ class ZeroShotClassifier:
             for c, name in enumerate(self._checked_classes())
         }
 
-    def explain(self, image: object, name: str) -> Explanation:
+    def explain(self, image: object, name: str, heat: Literal["occlusion", "features"] = "occlusion") -> Explanation:
         """Why an image got its score for a class: prompts, concepts of the graph, and a heat map.
 
         Args:
             image: one image, as in `decision_function`, but no embedding.
             name: one of the classes.
+            heat: "occlusion" covers places up and sees what the decision loses (some 144 images are scored); "features"
+                compares the image tower's last map with the class, at once but coarsely; "occlusion" is taken where
+                the tower gives none.
         """
         from kvlp.zero_shot.explain import explain
 
-        return explain(self, image, name)
+        return explain(self, image, name, heat)
 
     def naming(self, name: str) -> str:
         """Whether the model's training texts named a class: the honest name for what its score is.
@@ -307,31 +318,9 @@ class ZeroShotClassifier:
 
     def prompts(self, name: str) -> dict[str, list[str]]:
         """The sentences that say of a class "present" and "absent"."""
-        if isinstance(self.templates, Mapping):
-            return self._from_templates(name, self.templates)
-        from kvlp.knowledge.prompts import Prompts
-
-        if self.templates is None or isinstance(self.templates, str | Path):
-            writer: Prompts | AttributePrompts = Prompts(self.graph, templates=self.templates)
-        else:
-            writer = self.templates
-        say = partial(writer.sentences, name, synonyms=self.synonyms, style=self.style)
-        return {"present": say(Assertion.PRESENT), "absent": say(Assertion.ABSENT)}
-
-    def _from_templates(self, name: str, templates: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        needed = ("present", "absent") if self.score == "pair" else ("present",)
-        missing = [key for key in needed if not templates.get(key)]
-        if missing or any("{}" not in line for lines in templates.values() for line in lines):
-            raise ConfigError(
-                f"templates: expected lists of sentences with '{{}}' under {' and '.join(map(repr, needed))}, "
-                f"got {sorted(templates)}; score='positive' needs no 'absent'"
-            )
-        surfaces = [name]
-        names = Names(self.graph)
-        if self.graph is not None and names.in_graph(name):
-            concept = self.graph[names(name)]
-            surfaces = list(concept.surfaces) if self.synonyms else [concept.name]
-        return {key: [line.format(s) for line in lines for s in surfaces] for key, lines in templates.items()}
+        return class_prompts(
+            name, self.graph, self.templates, synonyms=self.synonyms, style=self.style, kinds=self._kinds()
+        )
 
     def _checked_classes(self) -> list[str]:
         names = list(self.classes) if not isinstance(self.classes, str) else [self.classes]

@@ -15,7 +15,7 @@ from kvlp.errors import ConfigError, ShapeError
 from kvlp.knowledge.names import Names
 from kvlp.zero_shot.ensemble import Ensemble, encodes
 from kvlp.zero_shot.heat import HeatMap, local_map, occlusion_map
-from kvlp.zero_shot.scoring import Floats, ImplausibleImageWarning, as_list, as_model
+from kvlp.zero_shot.scoring import Floats, ImplausibleImageWarning, as_list, as_model, unit_centre
 
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
@@ -113,8 +113,12 @@ class Explanation:
         }  # fmt: skip
 
 
-def explain(classifier: ZeroShotClassifier, image: object, name: str) -> Explanation:
+def explain(
+    classifier: ZeroShotClassifier, image: object, name: str, heat: Literal["occlusion", "features"] = "occlusion"
+) -> Explanation:
     """See `ZeroShotClassifier.explain`."""
+    if heat not in ("occlusion", "features"):
+        raise ConfigError(f"explain: heat is {heat!r}; expected 'occlusion' or 'features'")
     names = classifier.classes_.tolist()
     if name not in names:
         raise ConfigError(f"explain: no class {name!r}; the classes are {', '.join(names)}")
@@ -133,13 +137,13 @@ def explain(classifier: ZeroShotClassifier, image: object, name: str) -> Explana
             threshold=float(alone.thresholds_[0]),
             confidence=float(alone.confidence(X)[0, 0]),
             labels=tuple(label for label, here in zip(("absent", "present"), held, strict=True) if here),
-            calibrated=learned is not None and learned.n_positive > 0 and learned.n_negative > 0,
+            calibrated=learned is not None and learned.learned,
             naming=classifier.naming(name),
             prompts=_scored(as_model(classifier.model), grey, prompts),
             concept=concept,
             synonyms=graph[concept].synonyms if graph is not None and concept else (),
             related=_related(graph, concept),
-            heat=_heat(alone, grey, prompts),
+            heat=_heat(alone, grey, prompts, heat),
             flag=flag,
             grey=grey,
         )
@@ -180,21 +184,16 @@ def _scores(model: Any, grey: NDArray[np.uint8], texts: Sequence[str]) -> Floats
     return np.asarray(model.score([grey], texts), np.float64)[0]
 
 
-def _heat(alone: ZeroShotClassifier, grey: NDArray[np.uint8], prompts: dict[str, list[str]]) -> HeatMap:
-    """The tower's own map; of an ensemble, or where the tower gives none, what covering a place up does."""
+def _heat(alone: ZeroShotClassifier, grey: NDArray[np.uint8], prompts: dict[str, list[str]], kind: str) -> HeatMap:
+    """What covering a place up does; or the tower's own map, where it gives one."""
     model = as_model(alone.model)
-    if encodes(model) and not isinstance(model, Ensemble):
+    if kind == "features" and encodes(model) and not isinstance(model, Ensemble):
         kinds = ("present", "absent") if alone.score == "pair" else ("present",)
-        centres = [_centre(model, prompts[kind]) for kind in kinds]
+        centres = [unit_centre(model.encode_text(prompts[kind])) for kind in kinds]
         found = local_map(model, grey, centres[0] - centres[1] if len(centres) == 2 else centres[0])
         if found is not None:
             return found
     return occlusion_map(lambda pictures: alone.decision_function(pictures)[:, 0], grey)
-
-
-def _centre(model: Any, lines: Sequence[str]) -> Floats:
-    mean = np.asarray(model.encode_text(lines), np.float64).mean(axis=0)
-    return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
 def _concept(graph: KnowledgeGraph | None, name: str) -> str:

@@ -144,15 +144,13 @@ def occlusion_map(decide: Callable[[Sequence[Grey]], Floats], grey: Grey, *, cel
     grid = (max(1, round(height / size)), max(1, round(width / size)))
     fill = np.uint8(round(float(small.mean())))
     base = float(decide([small])[0])
-    raw = np.empty(grid)
-    for row in range(grid[0]):
-        covered = []
-        for column in range(grid[1]):
-            y, x = (row + 0.5) * height / grid[0], (column + 0.5) * width / grid[1]
-            picture = small.copy()
-            picture[max(0, round(y - size)) : round(y + size), max(0, round(x - size)) : round(x + size)] = fill
-            covered.append(picture)
-        raw[row] = base - decide(covered)
+    covered = []
+    for row, column in np.ndindex(grid):
+        y, x = (row + 0.5) * height / grid[0], (column + 0.5) * width / grid[1]
+        picture = small.copy()
+        picture[max(0, round(y - size)) : round(y + size), max(0, round(x - size)) : round(x + size)] = fill
+        covered.append(picture)
+    raw = base - np.asarray(decide(covered), dtype=np.float64).reshape(grid)
     return _heat(_onto_image(raw, grey.shape, "squash"), "occlusion", raw)
 
 

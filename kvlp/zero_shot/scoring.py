@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kvlp.embedding import Flag, embed_images, read_images
 from kvlp.errors import ConfigError, DataError, ShapeError
 from kvlp.zero_shot.ensemble import Ensemble, encodes, logit_scale
 
-__all__ = ["Floats", "ImplausibleImageWarning", "Kinds", "Reading", "Said", "as_list", "as_model", "class_logits"]
+__all__ = [
+    "Floats",
+    "ImplausibleImageWarning",
+    "Kinds",
+    "Reading",
+    "Said",
+    "as_list",
+    "as_model",
+    "class_logits",
+    "unit_centre",
+]
 
 Floats: TypeAlias = NDArray[np.float64]
 #: for each class, its sentences by kind ("present", "absent")
@@ -87,15 +97,19 @@ def _of_one(member: Any, sources: Any, said: Said, kinds: Kinds, reading: Readin
 
 
 def _by_vectors(model: Any, images: Floats, said: Said, kinds: Kinds) -> Floats:
-    """A class is the unit vector between its sentences' vectors, as open_clip builds one from templates."""
     sentences = _sentences(said, kinds)
     vectors = dict(zip(sentences, np.asarray(model.encode_text(sentences), np.float64), strict=True))
 
-    def centre(lines: Sequence[str]) -> Floats:
-        mean = np.mean([vectors[line] for line in lines], axis=0)
-        return mean / max(float(np.linalg.norm(mean)), 1e-12)
+    def centres(kind: str) -> Floats:
+        return np.stack([unit_centre([vectors[line] for line in prompts[kind]]) for prompts in said], axis=1)
 
-    return _difference([images @ np.stack([centre(prompts[kind]) for prompts in said], axis=1) for kind in kinds])
+    return _difference([images @ centres(kind) for kind in kinds])
+
+
+def unit_centre(vectors: ArrayLike) -> Floats:
+    """The unit vector (D,) between sentences' vectors (K, D): a class, as open_clip builds one from templates."""
+    mean = np.mean(np.asarray(vectors, dtype=np.float64), axis=0)
+    return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
 def _by_scores(
