@@ -1,9 +1,7 @@
-"""`kvlp zeroshot`: score images against classes named in plain words."""
+"""`kvlp zeroshot`: score images against classes named in plain words; calibrate, explain."""
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,43 +19,102 @@ __all__ = ["command", "counter", "load_graph"]
 
 def command(
     checkpoint: str = typer.Argument(..., metavar="CKPT", help="A model folder, or any name that kvlp.load takes."),
-    images: list[Path] = typer.Argument(..., metavar="IMAGE...", help="Images (PNG, JPEG, DICOM) or folders of them."),
+    images: list[Path] = typer.Argument(None, metavar="IMAGE...", help="Images (PNG, JPEG, DICOM) or folders of them."),
     classes: list[str] = typer.Option(
         ..., "--classes", metavar='"A,B"', help="Findings in plain words, separated by commas. May be repeated."
     ),
     graph: str = typer.Option("chest", "--graph", help='Gives synonyms: "chest", a graph folder, or "none".'),
     score: str = typer.Option("pair", "--score", help='"pair" (present against absent prompts) or "positive".'),
     synonyms: bool = typer.Option(True, "--synonyms/--no-synonyms", help="Prompts with the graph's synonyms too."),
+    ensemble: list[str] = typer.Option([], "--ensemble", metavar="CKPT", help="Another model to score with. Repeats."),
+    calibration: Path = typer.Option(None, "--calibration", help="Use a calibration.json, or a folder that holds one."),
+    fit: Path = typer.Option(None, "--fit", metavar="MANIFEST", help="Calibrate on these labelled validation images."),
+    split: str = typer.Option("dev", "--fit-split", help='Split of --fit to calibrate on; "all" takes every row.'),
+    method: str = typer.Option("platt", "--method", help="platt, temperature, isotonic or none."),
+    threshold: str = typer.Option(
+        "youden", "--threshold", help='youden, mcc, f1, "sensitivity 0.95", "specificity 0.9", or a probability.'
+    ),
+    save: Path = typer.Option(None, "--save", help="Write what --fit learned to this file or checkpoint folder."),
+    explain: Path = typer.Option(None, "--explain", metavar="DIR", help="Write heat maps and reasons to this folder."),
+    heat: str = typer.Option("occlusion", "--heat", help='"occlusion" or "features" (fast and coarse).'),
     batch_size: int = typer.Option(32, "--batch-size", min=1, help="Images read and encoded at once."),
     device: str = typer.Option("cpu", "--device", help="Torch device."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
     as_csv: bool = typer.Option(False, "--csv", help="Print a table with commas."),
 ) -> None:
     """Score images against classes named in plain words; exit 1 if any image could not be read."""
-    if as_json and as_csv:
-        raise typer.BadParameter("give one of --json and --csv")
-    if score not in ("pair", "positive"):
-        raise typer.BadParameter("expected 'pair' or 'positive'", param_hint="--score")
     names = list(dict.fromkeys(name.strip() for part in classes for name in part.split(",") if name.strip()))
-    if not names:
-        raise typer.BadParameter("name at least one class", param_hint="--classes")
+    given = {"names": names, "score": score, "heat": heat, "images": images, "fit": fit, "save": save}
+    _require_sense(given, both=as_json and as_csv, two=fit is not None and calibration is not None)
     from kvlp.checkpoints import load
+    from kvlp.cli.zeroshot_output import show_csv, show_json, show_table, write_explanations
     from kvlp.zero_shot import ZeroShotClassifier
 
-    files = _files(images)
+    files = _files(images or [])
     options: dict[str, Any] = {"score": score, "synonyms": synonyms, "batch_size": batch_size, "errors": "flag"}
-    model = load(checkpoint, device)
-    classifier = ZeroShotClassifier(model, names, graph=load_graph(graph), progress=counter("score"), **options)
+    models = [load(name, device) for name in (checkpoint, *ensemble)]
+    classifier = ZeroShotClassifier(models if ensemble else models[0], names, graph=load_graph(graph), **options)
+    if calibration is not None:
+        classifier.load_calibration(calibration)
+    if fit is not None:
+        _fit(classifier, fit, split, method, threshold)
+        if save is not None:
+            typer.echo(f"calibration written to {classifier.save_calibration(save)}", err=True)
+    if not files:
+        return
+    classifier.progress = counter("score")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # flags are printed image by image
         probabilities = classifier.predict_proba(files).tolist()
-    show = _show_json if as_json else _show_csv if as_csv else _show_table
-    show(classifier, files, probabilities)
-    bad = [position for position, flag in classifier.flags_.items() if flag.kind == "unreadable"]
-    for position in bad:
-        typer.echo(f"kvlp: {_printable(_reason(files[position], classifier.flags_[position].reason))}", err=True)
-    if bad:
-        raise typer.Exit(1)
+    (show_json if as_json else show_csv if as_csv else show_table)(classifier, files, probabilities)
+    if explain is not None:
+        write_explanations(classifier, [f for i, f in enumerate(files) if _was_read(classifier, i)], explain, heat)
+    _tell_unread(classifier, files)
+
+
+def _require_sense(given: dict[str, Any], *, both: bool, two: bool) -> None:
+    if both:
+        raise typer.BadParameter("give one of --json and --csv")
+    if given["score"] not in ("pair", "positive"):
+        raise typer.BadParameter("expected 'pair' or 'positive'", param_hint="--score")
+    if given["heat"] not in ("occlusion", "features"):
+        raise typer.BadParameter("expected 'occlusion' or 'features'", param_hint="--heat")
+    if not given["names"]:
+        raise typer.BadParameter("name at least one class", param_hint="--classes")
+    if two:
+        raise typer.BadParameter("give one of --fit and --calibration")
+    if given["save"] is not None and given["fit"] is None:
+        raise typer.BadParameter("nothing to save without --fit", param_hint="--save")
+    if not given["images"] and given["fit"] is None:
+        raise typer.BadParameter("name at least one image or folder", param_hint="IMAGE...")
+
+
+def _fit(classifier: ZeroShotClassifier, data: Path, split: str, method: str, threshold: str) -> None:
+    """Calibrate on a manifest's split, one line for what could not be learned."""
+    from kvlp.datasets.manifest import Manifest
+    from kvlp.eval.tasks import ClassTask, label_matrix
+    from kvlp.knowledge.names import Names
+
+    chosen = Manifest.load(data).subset(split=None if split == "all" else split)
+    tasks = [ClassTask(name, name) for name in classifier.classes_.tolist()]
+    labels = label_matrix(list(chosen), tasks, Names(classifier.graph))
+    patients = [record.patient_id or f"row {row} without a patient" for row, record in enumerate(chosen)]
+    classifier.progress = counter("calibrate")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        classifier.fit(chosen, labels, calibration=method, threshold=_rule(threshold), groups=patients)
+    for row, flag in classifier.flags_.items():
+        if flag.kind == "unreadable":
+            typer.echo(f"kvlp: row {row + 1} of the rows to calibrate on left out: {flag.reason}", err=True)
+    for line in dict.fromkeys(str(warning.message) for warning in told if warning.category is UserWarning):
+        typer.echo(f"kvlp: {line}", err=True)
+
+
+def _rule(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def load_graph(name: str) -> KnowledgeGraph | None:
@@ -92,55 +149,18 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return [file for path in paths for file in (image_files([path]) if path.is_dir() else [path])]
 
 
-def _reason(path: Path, reason: str) -> str:
-    return reason if str(path) in reason else f"{path}: {reason}"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _flag(classifier: ZeroShotClassifier, position: int) -> str:
+def _was_read(classifier: ZeroShotClassifier, position: int) -> bool:
     flag = classifier.flags_.get(position)
-    return str(flag) if flag else ""
+    return flag is None or flag.kind != "unreadable"
 
 
-def _show_json(classifier: ZeroShotClassifier, files: list[Path], probabilities: list[list[float]]) -> None:
-    model, names = classifier.model, classifier.classes_.tolist()
-    rows = []
-    for position, (path, row) in enumerate(zip(files, probabilities)):
-        read = row[0] == row[0]  # NaN is unlike itself
-        scores = {name: round(p, 6) for name, p in zip(names, row)} if read else None
-        rows.append({"path": str(path), "scores": scores, "flag": _flag(classifier, position) or None})
-    document = {
-        "model": model.source,
-        "model_hash": model.hash,
-        "score": classifier.score,
-        "calibrated": False,
-        "classes": [{"name": name, "naming": classifier.naming(name)} for name in names],
-        "images": rows,
-    }
-    typer.echo(json.dumps(document, indent=2))
+def _tell_unread(classifier: ZeroShotClassifier, files: Sequence[Path]) -> None:
+    from kvlp.cli.zeroshot_output import printable
 
-
-def _show_csv(classifier: ZeroShotClassifier, files: list[Path], probabilities: list[list[float]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", *classifier.classes_.tolist(), "flag"])
-    for position, (path, row) in enumerate(zip(files, probabilities)):
-        cells = [f"{p:.6f}" if p == p else "" for p in row]
-        writer.writerow([str(path), *cells, _flag(classifier, position)])
-
-
-def _show_table(classifier: ZeroShotClassifier, files: list[Path], probabilities: list[list[float]]) -> None:
-    names = classifier.classes_.tolist()
-    widths = [max(len(name), 6) for name in names]
-    first = max([len("image"), *(len(_printable(str(path))) for path in files)])
-    typer.echo("  ".join(["image".ljust(first), *(name.rjust(width) for name, width in zip(names, widths))]))
-    for position, (path, row) in enumerate(zip(files, probabilities)):
-        cells = [(f"{p:.3f}" if p == p else "-").rjust(width) for p, width in zip(row, widths)]
-        flag = classifier.flags_.get(position)
-        note = f"  ! {flag.reason}" if flag and flag.kind == "implausible" else ""
-        typer.echo("  ".join([_printable(str(path)).ljust(first), *cells]) + note)
-    kinds = {name: classifier.naming(name) for name in names}
-    known = "; ".join(f"{name}: {kind}" for name, kind in kinds.items() if kind != "not known")
-    typer.echo(f"\nScores rank images; they are no calibrated probabilities.{' ' + known + '.' if known else ''}")
+    bad = [position for position in range(len(files)) if not _was_read(classifier, position)]
+    for position in bad:
+        reason = classifier.flags_[position].reason
+        told = reason if str(files[position]) in reason else f"{files[position]}: {reason}"
+        typer.echo(f"kvlp: {printable(told)}", err=True)
+    if bad:
+        raise typer.Exit(1)
