@@ -36,7 +36,10 @@ _MIX = np.uint64(0xD6E8FEB86659FD93)
 #: texts hashed at once: what is made on the way stays in the processor's cache
 _CHUNK = 1 << 12
 #: a word's number, an entry and whether the word comes first are sorted as one 64-bit number
-_FIRST_BITS, _ENTRY_BITS = np.uint64(1), np.uint64(32)
+_ENTRY_BITS = np.uint64(32)
+_POST = np.uint32(1)
+#: fewer postings than this share of the entries are sorted; more are marked in an array of all entries
+_SPARSE = 50
 
 
 def text_buffers(texts: pa.Array) -> tuple[IntArray, NDArray[np.uint8]]:
@@ -187,6 +190,28 @@ class WordIndex:
         indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int64)
         return words, indptr, keys.astype(np.uint32)
 
+    def tally(self, words: Sequence[str], entries: int) -> tuple[IntArray, IntArray]:
+        """Return the entries (of so many) that hold a word begun by any of `words`, and by how many of them."""
+        found = [self.beginning(word) >> _POST for word in words]
+        if sum(map(len, found)) * _SPARSE < entries:
+            numbers, counts = np.unique(np.concatenate([np.unique(f) for f in found]), return_counts=True)
+            return numbers.astype(np.int64), counts
+        flat = np.zeros(entries, np.uint8 if len(words) < 256 else np.uint16)
+        for numbers in found:
+            flat[numbers] += flat.dtype.type(1)  # an entry with two such words counts once
+        numbers = np.flatnonzero(flat)
+        return numbers, flat[numbers]
+
+    def leading(self, word: str, numbers: IntArray, entries: int) -> IntArray:
+        """Return the places of those `numbers` whose first word begins with `word`."""
+        postings = self.beginning(word)
+        first = postings[postings & _POST == 0] >> _POST
+        if len(first) * _SPARSE < entries:
+            return np.flatnonzero(np.isin(numbers, first))
+        flat = np.zeros(entries, bool)
+        flat[first] = True
+        return np.flatnonzero(flat[numbers])
+
     def beginning(self, word: str) -> NDArray[np.uint32]:
         """Return the postings of all words that begin with `word`."""
         first, last = bisect_left(self.words, word), bisect_left(self.words, word + "\U0010ffff")
@@ -204,9 +229,6 @@ class WordIndex:
         first, last = bisect_left(self.words, word[:2]), bisect_left(self.words, word[:2] + "\U0010ffff")
         least, most = 0.6 * len(word), 1.7 * len(word)
         return [w for w in self.words[first:last] if least <= len(w) <= most]
-
-
-_POST = np.uint32(1)
 
 
 def _words_of(folded: pa.Array, start: int) -> tuple[pa.Array, NDArray[np.uint32]]:

@@ -5,8 +5,9 @@ Entries number the surfaces: the name of row r is entry r, then come all synonym
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
+from itertools import islice
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from kvlp.knowledge.store import Side
     from kvlp.typing import IntArray
 
-__all__ = ["TableStore"]
+__all__ = ["READ", "TableStore"]
 
+#: a search reads at most so many texts: in a large graph each may lie on another page of the disk
+READ = 500
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -181,42 +184,34 @@ class TableStore:
 
     @_whole
     def search(self, wanted: str, k: int) -> list[int]:
-        """Find surfaces through their words; only those that may begin with all of `wanted` are read."""
-        numbers, scores, leading = self._scored(wanted)
-        rows = self.owners(numbers)
+        """Find surfaces through their words; few texts are read, see READ."""
+        words = wanted.split()
+        numbers, counts = self._words.tally(words, self.entries)
+        whole = numbers[counts == len(words)]
+        rows = self.owners(whole)
+        lengths = np.maximum(self._arrays["surface_length"][whole], len(wanted)).astype(np.int64)
+        keys = (lengths << 32) | rows  # the shortest is the closest, then the first row comes first
+        leading = self._words.leading(words[0], whole, self.entries)
         best: dict[int, None] = {}
-        order = np.lexsort((rows, -scores))
-        for at in order[leading[order]]:
-            if len(best) == k:
-                return list(best)
-            if fold(self.entry(int(numbers[at]))[1]).startswith(wanted):
-                best[int(rows[at])] = None
-            else:
-                leading[at] = False
-                scores[at] -= 1.0
-        rest = np.flatnonzero(~leading)
-        for at in rest[np.lexsort((rows[rest], -scores[rest]))]:
-            if len(best) == k:
-                break
-            best[int(rows[at])] = None
+        _fill(best, self._beginning(wanted, whole[leading], keys[leading]), k)
+        _fill(best, (int(rows[at]) for at in _ascending(keys)), k)
+        for count in range(len(words) - 1, (len(words) - 1) // 2, -1):
+            if len(best) < k:
+                _fill(best, iter(np.unique(self.owners(numbers[counts == count])).tolist()), k)
         return list(best)
 
-    def _scored(self, wanted: str) -> tuple[IntArray, IntArray, IntArray]:
-        """Return surfaces with at least half of the words, their scores (see `fit`), and which may begin with all.
+    def _beginning(self, wanted: str, numbers: IntArray, keys: IntArray) -> Iterator[int]:
+        """Yield rows of surfaces that begin with `wanted`, of those that hold its words and begin with the first.
 
-        Those of the last are scored as if they did.
+        A single word needs no second look. For several words the closest READ texts are read, no more.
         """
-        words = wanted.split()
-        found = [np.unique(self._words.beginning(word) >> np.uint32(1)) for word in words]
-        numbers, counts = np.unique(np.concatenate(found), return_counts=True)
-        kept = 2 * counts >= len(words)
-        numbers, counts = numbers[kept].astype(np.int64), counts[kept]
-        lengths = np.maximum(self._arrays["surface_length"][numbers], len(wanted))
-        scores = np.where(counts == len(words), 1.0 + len(wanted) / lengths, counts / len(words))
-        postings = self._words.beginning(words[0])
-        first = np.unique(postings[(postings & np.uint32(1)) == 0] >> np.uint32(1))
-        leading = (counts == len(words)) & np.isin(numbers, first)
-        return numbers, scores + leading, leading
+        if " " not in wanted:
+            yield from (int(keys[at] & 0xFFFFFFFF) for at in _ascending(keys))
+            return
+        for at in islice(_ascending(keys), READ):
+            row, text = self.entry(int(numbers[at]))
+            if fold(text).startswith(wanted):
+                yield row
 
     @_whole
     def similar(self, wanted: str, n: int) -> list[int]:
@@ -232,7 +227,7 @@ class TableStore:
             found += [self._words.holding(w) for w in near(word, self._words.alike(word), n=4)]
         numbers, counts = np.unique(np.concatenate(found), return_counts=True)
         far = np.abs(self._arrays["surface_length"][numbers] - len(wanted))
-        return [int(number) for number in numbers[np.lexsort((far, -counts))][: FUZZY_LIMIT // 4]]
+        return [int(number) for number in numbers[np.lexsort((far, -counts))][:READ]]
 
     def rows_of_shared_hashes(self) -> list[int]:
         """Rows of concepts that may share a name or synonym with another, ascending."""
@@ -288,3 +283,22 @@ class TableStore:
         from kvlp.knowledge.content import hash_of_tables
 
         return hash_of_tables(self.tables.batches["concepts"], self.tables.batches["relations"])
+
+
+def _fill(best: dict[int, None], rows: Iterator[int], k: int) -> None:
+    """Add rows until there are `k` different ones."""
+    while len(best) < k and (row := next(rows, None)) is not None:
+        best[row] = None
+
+
+def _ascending(keys: IntArray) -> Iterator[int]:
+    """Yield the places of keys from the least up, and sort no more of them than are asked for."""
+    done, most = 0, 256
+    while 4 * most < len(keys):
+        places = np.argpartition(keys, most)[:most]
+        limit = keys[places].max()  # all that are less come now, those that equal it with the next
+        places = np.flatnonzero(keys < limit) if limit > keys[places].min() else places[:0]
+        places = places[np.argsort(keys[places], kind="stable")]
+        yield from places[done:].tolist()
+        done, most = len(places), 16 * most
+    yield from np.argsort(keys, kind="stable")[done:].tolist()

@@ -232,6 +232,15 @@ def test_hash_index_keeps_the_order_of_equal_texts() -> None:
     assert index.candidates("w") == []
 
 
+def test_the_least_come_first_and_each_once() -> None:
+    rng = np.random.default_rng(0)
+    for size, most in ((0, 5), (5, 3), (3000, 40), (3000, 10**9), (9000, 2)):
+        keys = rng.integers(0, most, size)
+        order = list(table_store._ascending(keys))
+        assert sorted(order) == list(range(size))
+        assert keys[order].tolist() == sorted(keys.tolist())
+
+
 def test_peeling_leaves_the_circles() -> None:
     import networkx as nx
 
