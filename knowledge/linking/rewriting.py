@@ -69,6 +69,18 @@ class Rewriting:
 
     def restore(self, mention: Mention) -> Mention:
         """The mention with spans and words of the raw text, its score lessened by the edits it rests on."""
+        first, last = _extent(mention)
+        row = bisect_right(self._starts, first) - 1
+        if row == bisect_right(self._starts, last - 1) - 1:  # nothing begins within it
+            if row < 0:
+                return mention
+            edit = self._edits[row]
+            end = self._starts[row] + len(edit.text)
+            if first >= end:  # nothing reaches into it: it only moves
+                return _moved(mention, edit.end - end)
+        return self._restored(mention)
+
+    def _restored(self, mention: Mention) -> Mention:
         changed: dict[str, Any] = {"score": mention.score * self.score(mention.start, mention.end)}
         for word, first, last in _PLACES:
             start, end = getattr(mention, first), getattr(mention, last)
@@ -86,3 +98,26 @@ class Rewriting:
         if over < len(edit.text):
             return edit.end if last else edit.start
         return edit.end + over - len(edit.text) + last
+
+
+def _extent(mention: Mention) -> tuple[int, int]:
+    """From the first to the last character of a mention, its trigger and its cues."""
+    first, last = mention.start, mention.end
+    if mention.trigger_start is not None and mention.trigger_end is not None:
+        first, last = min(first, mention.trigger_start), max(last, mention.trigger_end)
+    for _, start, end in mention.cues:
+        first, last = min(first, start), max(last, end)
+    return first, last
+
+
+def _moved(mention: Mention, by: int) -> Mention:
+    if not by:
+        return mention
+    at, end = mention.trigger_start, mention.trigger_end
+    return mention._replace(
+        start=mention.start + by,
+        end=mention.end + by,
+        trigger_start=None if at is None else at + by,
+        trigger_end=None if end is None else end + by,
+        cues=tuple((name, start + by, stop + by) for name, start, stop in mention.cues),
+    )
