@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kvlp.errors import DataError
+from kvlp.training.side_by_side import backward_apart, detached, forward_apart
 from kvlp.training.task import PretrainTask
 
 __all__ = ["MAX_BAD_STEPS", "StepInfo", "cosine_schedule", "train_steps"]
@@ -68,10 +69,12 @@ def train_steps(
     start: int = 0,
     grad_clip: float = 5.0,
     autocast: Callable[[], AbstractContextManager[object]],
+    side_by_side: bool = False,
 ) -> Iterator[StepInfo]:
     """Take one optimiser step per item of `batches` and yield what it did.
 
-    A step whose loss or gradient is not finite never reaches the weights.
+    A step whose loss or gradient is not finite never reaches the weights. With `side_by_side` both towers work at once
+    (see side_by_side.py).
 
     Raises:
         DataError: `MAX_BAD_STEPS` such steps in a row.
@@ -83,7 +86,7 @@ def train_steps(
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         optimizer.zero_grad(set_to_none=True)
-        total, parts = _forward_backward(task, micro, shared, autocast)
+        total, parts = _forward_backward(task, micro, shared, autocast, side_by_side=side_by_side)
         norm = torch.nn.utils.clip_grad_norm_(_with_gradient(task), grad_clip)
         finite = bool(torch.isfinite(total)) and bool(torch.isfinite(norm))
         if finite:
@@ -112,7 +115,12 @@ def train_steps(
 
 
 def _forward_backward(
-    task: PretrainTask, micro: Sequence[Batch], shared: Batch, autocast: Callable[[], AbstractContextManager[object]]
+    task: PretrainTask,
+    micro: Sequence[Batch],
+    shared: Batch,
+    autocast: Callable[[], AbstractContextManager[object]],
+    *,
+    side_by_side: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradient of the joined batch; several micro-batches go through cached features.
 
@@ -125,6 +133,18 @@ def _forward_backward(
         output.total.backward()
         return output.total.detach(), output.parts
     whole = {name: torch.cat([batch[name] for batch in micro]) for name in ("labels", "signature")}
+    if len(micro) == 1 and side_by_side:
+        batch = micro[0]
+        parts = forward_apart(
+            [lambda: task.encode_images(batch), lambda: {**task.encode_reports(batch), **task.encode_shared(shared)}],
+            autocast,
+        )
+        leaves = detached({**parts[0], **parts[1]})
+        with autocast():
+            output = task.loss(leaves, whole, shared)
+        output.total.backward()
+        backward_apart(parts, leaves)
+        return output.total.detach(), output.parts
     if len(micro) == 1:
         with autocast():
             features = {**task.encode(micro[0]), **task.encode_shared(shared)}

@@ -23,6 +23,7 @@ from kvlp.training.data import Batches
 from kvlp.training.loop import StepInfo, cosine_schedule, train_steps
 from kvlp.training.recipe import Recipe, Stage
 from kvlp.training.setup import Prepared, finish, prepare
+from kvlp.training.side_by_side import draws
 from kvlp.training.state import latest_state, load_state, save_state
 from kvlp.training.task import PretrainTask
 from kvlp.training.texts import EntityPrompts, KnowledgePairs
@@ -74,12 +75,16 @@ def run_recipe(
     _open_run_folder(recipe, manifest, out, resume=resume)
     if (out / "checkpoint" / "kvlp.json").is_file():
         return out / "checkpoint"
-    torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
+    torch.set_num_threads(_threads(recipe))
     prepared = prepare(recipe, manifest, out, _phases(report), shards=shards)
     runner = _Runner(recipe, prepared, out, report)
     with _stop_signals() as stop:
         runner.run(stop)
     return finish(recipe, prepared, out)
+
+
+def _threads(recipe: Recipe) -> int:
+    return recipe.threads or os.cpu_count() or 1
 
 
 def _open_run_folder(recipe: Recipe, manifest: Manifest, out: Path, *, resume: bool) -> None:
@@ -141,9 +146,11 @@ class _Runner:
         total = stage.steps or stage.epochs * batches.steps_per_epoch
         schedule = cosine_schedule(stage.lr, total, stage.warmup, stage.final_lr)
         task.train()
+        apart = self._towers_apart(stage)
+        torch.set_num_threads(max(1, _threads(self.recipe) // (2 if apart else 1)))
         steps = train_steps(
             task, _moved(batches.steps(start, total), self.device), optimizer, schedule,
-            start=start, grad_clip=stage.grad_clip, autocast=self.autocast,
+            start=start, grad_clip=stage.grad_clip, autocast=self.autocast, side_by_side=apart,
         )  # fmt: skip
         clock = time.perf_counter()
         for info in steps:
@@ -154,6 +161,12 @@ class _Runner:
                 self._save(number, info.step, task, optimizer)
             if stop:
                 raise Interrupted(f"stopped after step {info.step} of {total}; go on with --resume")
+
+    def _towers_apart(self, stage: Stage) -> bool:
+        """Whether both towers train at once: on a processor of several cores, if none of them draws random numbers."""
+        busy = stage.losses.with_images and not stage.lock_image and stage.accumulate == 1
+        model: Any = self.prepared.model
+        return busy and self.device.type == "cpu" and _threads(self.recipe) > 1 and not draws(model)
 
     def _batches(self, number: int, stage: Stage) -> Batches:
         p, losses = self.prepared, stage.losses

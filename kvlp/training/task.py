@@ -53,11 +53,18 @@ class PretrainTask(nn.Module):
 
     def encode(self, batch: dict[str, Tensor]) -> Features:
         """Embed the rows of a micro-batch: image_emb and text_emb, each (n, D) of unit norm."""
+        return {**self.encode_images(batch), **self.encode_reports(batch)}
+
+    def encode_images(self, batch: dict[str, Tensor]) -> Features:
+        """Embed the images of a micro-batch: image_emb."""
         known = batch.get("image_emb")
-        features = {"image_emb": self.model.encode_image(batch["image"], normalize=True) if known is None else known}
-        if self.clip is not None or (self.settings.concept_align and self.settings.concept_align.texts):
-            features["text_emb"] = self._embed(batch["text"])
-        return features
+        return {"image_emb": self.model.encode_image(batch["image"], normalize=True) if known is None else known}
+
+    def encode_reports(self, batch: dict[str, Tensor]) -> Features:
+        """Embed the texts of a micro-batch: text_emb, if a loss needs it."""
+        if self.clip is None and not (self.settings.concept_align and self.settings.concept_align.texts):
+            return {}
+        return {"text_emb": self._embed(batch["text"])}
 
     def encode_shared(self, shared: dict[str, Tensor]) -> Features:
         """Embed the prompts and pairs that all rows of a step share."""

@@ -17,6 +17,7 @@ from kvlp.training.augment import augment
 from kvlp.training.data import epoch_batches
 from kvlp.training.loop import MAX_BAD_STEPS, _forward_backward, cosine_schedule, train_steps
 from kvlp.training.recipe import ClipPart, ConceptAlignPart, EntityPart, KnowledgePart, Losses
+from kvlp.training.side_by_side import draws
 from kvlp.training.task import MAX_LOG_SCALE, PretrainTask
 
 ROWS, CLASSES = 8, 2
@@ -55,10 +56,27 @@ def _batch(rows: slice) -> dict[str, torch.Tensor]:
 SHARED = {"prompts": _tokens(2 * CLASSES, 2), "pairs": _tokens(6, 3), "concept": torch.tensor([0, 1, 0])}
 
 
-def _gradient(parts: list[slice]) -> dict[str, torch.Tensor]:
+def _gradient(parts: list[slice], *, side_by_side: bool = False) -> dict[str, torch.Tensor]:
     task = _task()
-    _forward_backward(task, [_batch(part) for part in parts], SHARED, nullcontext)
+    _forward_backward(task, [_batch(part) for part in parts], SHARED, nullcontext, side_by_side=side_by_side)
     return {name: p.grad for name, p in task.named_parameters() if p.grad is not None}
+
+
+def test_towers_side_by_side_have_the_same_gradient() -> None:
+    whole = [slice(0, ROWS)]
+    together, apart = _gradient(whole), _gradient(whole, side_by_side=True)
+    assert set(together) == set(apart)
+    assert len(together) > 20
+    for name, gradient in together.items():
+        torch.testing.assert_close(apart[name], gradient, rtol=1e-6, atol=1e-8, msg=name)
+    again = _gradient(whole, side_by_side=True)
+    assert all(torch.equal(apart[name], again[name]) for name in apart)
+
+
+def test_what_draws_random_numbers_is_not_trained_side_by_side() -> None:
+    assert not draws(_task().model)
+    assert draws(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.1)))
+    assert not draws(torch.nn.Sequential(torch.nn.Dropout(0.0)))
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch():
