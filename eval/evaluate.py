@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -26,6 +26,7 @@ from kvlp.eval.figures import (
 from kvlp.eval.images import Embedded, embed_manifest
 from kvlp.eval.intervals import MetricTable
 from kvlp.eval.metrics import Floats
+from kvlp.eval.negation import NegationProbe, negation_probe, negation_rows
 from kvlp.eval.results import Provenance, Result, hash_of, versions
 from kvlp.eval.tasks import ClassTask, Query, label_matrix, parse_tasks
 from kvlp.knowledge.names import Names
@@ -61,6 +62,7 @@ class EvalOptions:
         synonyms: prompts with the graph's synonyms too.
         style: "ensemble" of several wordings, or "plain".
         reports: also retrieve reports by image, if the records have some.
+        negation: also ask for each class by grammatical stating and denying sentences, see `negation_probe`.
         split: name of the split, for the rows.
         batch_size: images read and encoded at a time.
     """
@@ -70,6 +72,7 @@ class EvalOptions:
     synonyms: bool = True
     style: Literal["ensemble", "plain"] = "ensemble"
     reports: bool = True
+    negation: bool = True
     split: str = ""
     batch_size: int = 64
 
@@ -96,6 +99,7 @@ class Evaluation:
         tables: (metric, setting) -> intervals of every class.
         queries: text queries with their results.
         timings: step -> seconds.
+        negation: AUC by stating and denying sentences and its spread over ways to ask, if that was asked for.
     """
 
     results: list[Result]
@@ -115,6 +119,7 @@ class Evaluation:
     tables: dict[tuple[str, str], MetricTable] = field(default_factory=dict)
     queries: list[QueryOutcome] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    negation: NegationProbe | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -197,6 +202,9 @@ def evaluate(
     )
     with _timed(timings, "intervals"):
         classification_rows(result)
+    if options.negation:
+        with _timed(timings, "negation"):
+            result = _with_negation(model, result, graph)
     with _timed(timings, "text to image"):
         text_query_rows(model, result, names, asked)
     with _timed(timings, "image to report"):
@@ -216,6 +224,22 @@ def _embedded(
         return images
     label_matrix(list(images), tasks, names)  # a wrong class name is told before the long part
     return embed_manifest(model, images, batch_size=options.batch_size, progress=progress)
+
+
+def _with_negation(model: Encoder, result: Evaluation, graph: KnowledgeGraph | None) -> Evaluation:
+    """The evaluation with the probe and its rows. A class "A vs B" is asked for by A."""
+    probe = negation_probe(
+        model,
+        result.image_emb,
+        result.y_true,
+        graph,
+        {task.name: task.positive for task in result.tasks},
+        groups=result.patients,
+        resamples=result.options.resamples,
+        seed=result.provenance.seed,
+    )
+    result.results.extend(negation_rows(probe, result.provenance, result.naming))
+    return replace(result, negation=probe)
 
 
 @contextmanager

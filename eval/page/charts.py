@@ -83,6 +83,7 @@ class Forest:
         x_label: name of the axis.
         reference: value marked by a broken line (0.5 for an AUC, 0 for a difference).
         limits: axis limits; default from the data.
+        dots: further values of each row and kind, drawn small and pale beneath the mark (other ways to ask).
     """
 
     title: str
@@ -91,6 +92,7 @@ class Forest:
     x_label: str = ""
     reference: float | None = None
     limits: tuple[float, float] | None = None
+    dots: Sequence[Sequence[Sequence[float]]] = ()
 
     @property
     def legend(self) -> list[tuple[int, str, str]]:
@@ -109,6 +111,8 @@ class Forest:
         for number, (name, intervals) in enumerate(self.rows):
             top = frame.top + number * row_height
             parts.append(f'<text class="name" x="{frame.left}" y="{top + 15}">{escape(_cut(name, 48))}</text>')
+            for kind, values in enumerate(self.dots[number] if self.dots else ()):
+                parts += [_dot(frame, value, top + above + step * kind + 3, kind) for value in values]
             for kind, interval in enumerate(intervals):
                 if interval is not None and not math.isnan(interval.value):
                     parts += _mark(frame, interval, top + above + step * kind + 3, kind)
@@ -191,6 +195,11 @@ def _mark(frame: _Frame, interval: Interval, y: float, kind: int) -> list[str]:
         f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y}" r="4"><title>{escape(str(interval))}</title></circle>'
     )
     return parts
+
+
+def _dot(frame: _Frame, value: float, y: float, kind: int) -> str:
+    x = frame.x(min(max(value, frame.x_range[0]), frame.x_range[1]))
+    return f'<circle class="dot c{kind % _COLOURS}" cx="{x:.1f}" cy="{y}" r="2.5" opacity="0.35"/>'
 
 
 def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:

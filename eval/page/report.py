@@ -29,6 +29,7 @@ from kvlp.eval.page.blocks import (
     png_uri,
 )
 from kvlp.eval.page.charts import Chart, Forest, Lines, Series, shared_limits
+from kvlp.eval.page.negation import negation_blocks
 
 if TYPE_CHECKING:
     from kvlp.datasets.manifest import Manifest
@@ -70,6 +71,7 @@ def evaluation_blocks(
             Notice(f"{len(result.skipped)} images could not be read and are not scored: {shown}{more}.", "bad")
         )
     blocks += _classification(result)
+    blocks += negation_blocks(result.negation) if result.negation is not None else []
     if controls:
         blocks += control_blocks(controls)
     blocks += _retrieval(result, manifest, with_images=with_images)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+#: metrics that stand in the rows and on the page, and are not printed; and those of which only the mean is
+_QUIET, _BY_MEAN = ("average_precision", "auc_sd_over_prompts"), ("negation_auc", "auc_over_prompts")
+
 
 def command(
     checkpoint: str = typer.Argument(..., metavar="CKPT", help="A model folder, or any name that kvlp.load takes."),
@@ -132,8 +135,9 @@ def _show(result: Evaluation, controls: Sequence[Result], paths: dict[str, Path]
     for number, reason in result.skipped:
         typer.echo(f"kvlp: row {number} of the rows chosen left out: {reason}", err=True)
     wide = max(len(row.target) for row in rows)
+    means = {row.metric for row in rows if row.target == "macro" and row.metric in _BY_MEAN}
     for row in rows:
-        if row.metric != "average_precision":
+        if row.metric not in _QUIET and (row.target == "macro" or row.metric not in means):
             group = f" ({row.group})" if row.target == "macro" else ""
             figure = f"{row.value:.3f}" + ("" if row.low != row.low else f"  {row.low:.3f} to {row.high:.3f}")
             typer.echo(f"{row.metric:16}  {row.target + group:{wide + 9}}  {row.setting:10}  {figure}")

@@ -210,6 +210,7 @@ def test_options_reach_the_rows(fakes, tmp_path):
         "read and encode images",
         "encode prompts",
         "intervals",
+        "negation",
         "text to image",
         "image to report",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,53 @@ def sentences() -> list[str]:
 def pictures() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in [(64, 64), (90, 70), (50, 81)]]
+
+
+class Axes:
+    """A model to work out by hand: each word has an axis, "no" turns it round, images are vectors already.
+
+    With scale 1 and a pair of prompts, the decision of a class is twice the image's coordinate.
+    """
+
+    words = ("effusion", "pneumothorax", "mass")
+    dim = len(words) + 1
+    card = {"named_concepts": ["pleural_effusion"]}
+
+    def __init__(self, name: str = "axes", scale: float = 1.0, gain: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
+        self.hash, self.logit_scale, self.gain = name, scale, gain
+        self.source = name
+
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        rows = np.zeros((len(texts), self.dim))
+        for row, text in zip(rows, texts):
+            low = text.lower()
+            for column, word in enumerate(self.words):
+                if word in low:
+                    row[column] = (-1 if "no " in low else 1) * np.sign(self.gain[column])
+            row[-1] = 1.0 if not row.any() else 0.0
+        return rows
+
+    def encode_image(self, images: Sequence[np.ndarray], *, batch_size: int = 64) -> np.ndarray:
+        rows = np.array([[*(image[0, :3] / 127.5 - 1), 0.5] for image in images]).reshape(len(images), self.dim)
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def axes() -> type[Axes]:
+    """The class of a model whose scores can be worked out by hand."""
+    return Axes
+
+
+@pytest.fixture(scope="session")
+def labelled() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """(X, y) of n images: embeddings for `axes`, and labels of two classes that follow them with some noise."""
+
+    def draw(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        y = (rng.random((n, 2)) < [0.4, 0.2]).astype(float)
+        X = np.zeros((n, Axes.dim))
+        X[:, :2] = np.clip(0.35 * (2 * y - 1) + 0.3 * rng.normal(size=(n, 2)), -0.69, 0.69)
+        X[:, 3] = np.sqrt(1 - (X**2).sum(axis=1))
+        return X, y
+
+    return draw

@@ -1,0 +1,278 @@
+"""Does a model read the "no"? AUC by stating sentences, by denying ones, by both, and how much the words matter.
+
+A model that matches "no pneumothorax" to images with a pneumothorax reads the name and not the denial: its AUC by
+denying sentences falls below 0.5. Only grammatical templates are asked (the style "wordings" and styles of attributes).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kvlp.embedding import embed_images, read_images
+from kvlp.errors import DataError, ShapeError
+from kvlp.eval.intervals import FewPositivesWarning, MetricTable, auc_table
+from kvlp.eval.metrics import Floats, auc, macro
+from kvlp.eval.results import Provenance, Result, hash_of
+from kvlp.knowledge.prompts import Prompts
+from kvlp.typing import Assertion
+from kvlp.zero_shot.ensemble import encodes
+from kvlp.zero_shot.scoring import as_list, as_model, unit_centre
+
+if TYPE_CHECKING:
+    from kvlp.knowledge.graph import KnowledgeGraph
+    from kvlp.zero_shot import ZeroShotClassifier
+
+__all__ = ["SETTINGS", "NegationProbe", "Way", "negation_probe", "negation_rows"]
+
+SETTINGS = ("POS", "NEG", "PAIR")
+#: further styles that are grammatical without exception; one that a class has no attribute for is left out
+STYLES = ("words", "attributes", "visual", "relations")
+Axis: TypeAlias = Literal["wording", "synonym", "style"]
+Lines: TypeAlias = Sequence[str]
+
+_DEFINITIONS = {
+    "negation_auc": "area under the ROC curve by grammatical sentences over names and synonyms",
+    "auc_over_prompts": "mean of the AUCs of single wordings, synonyms and styles; low and high are the lowest and "
+    "highest of them, no confidence interval",
+    "auc_sd_over_prompts": "standard deviation of the AUCs of single wordings, synonyms and styles",
+}
+_MEANING = {
+    "POS": "similarity to sentences that state the class",
+    "NEG": "minus the similarity to sentences that deny the class",
+    "PAIR": "similarity to stating minus similarity to denying sentences",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to ask for a class, and its AUCs.
+
+    Attributes:
+        axis: what it varies: one "wording" alone, one "synonym" alone, or another "style".
+        label: the stating sentence, the synonym, or the style.
+        auc: setting -> AUC; NaN where the labels do not define it.
+    """
+
+    axis: Axis
+    label: str
+    auc: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class NegationProbe:
+    """What the probe found.
+
+    Attributes:
+        tables: "POS", "NEG", "PAIR" -> AUCs of every class and their mean, with 95 % intervals over patients.
+        ways: class name -> every single way to ask for it.
+        prompts: class name -> "present" and "absent" sentences of the tables.
+    """
+
+    tables: Mapping[str, MetricTable]
+    ways: Mapping[str, Sequence[Way]]
+    prompts: Mapping[str, Mapping[str, Lines]]
+
+    def spread(self, name: str, setting: str) -> tuple[float, float, float, float]:
+        """Mean, lowest, highest and standard deviation of a class's AUCs over the ways to ask.
+
+        For "macro" the mean of each over the classes that the labels define. The deviation of one way is NaN.
+        """
+        if name == "macro":
+            each = [self.spread(c, setting) for c in self.ways if c not in self.tables[setting].undefined]
+            means = [macro(column).value for column in zip(*each, strict=True)] or [math.nan] * 4
+            return means[0], means[1], means[2], means[3]
+        values = np.array([way.auc[setting] for way in self.ways[name]])
+        if not values.size or np.isnan(values).any():
+            return math.nan, math.nan, math.nan, math.nan
+        sd = float(values.std(ddof=1)) if values.size > 1 else math.nan
+        return float(values.mean()), float(values.min()), float(values.max()), sd
+
+
+def negation_probe(
+    model_or_classifier: Any,
+    images: Any,
+    labels: ArrayLike,
+    graph: KnowledgeGraph | None = None,
+    classes: Sequence[str] | Mapping[str, str] | None = None,
+    *,
+    groups: ArrayLike | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> NegationProbe:
+    """Ask a model for each class by stating and by denying sentences.
+
+    Args:
+        model_or_classifier: a model from `kvlp.load`, anything with `score(images, prompts)`, a list of these, or a
+            `ZeroShotClassifier`, whose graph and classes are then the defaults.
+        images: a list of images, a manifest, or embeddings (N, D) of the model.
+        labels: (N, C); 1, 0, -1 or NaN.
+        graph: gives synonyms and attributes.
+        classes: C names; or name -> words to ask for it by.
+        groups: (N,) the patient of each image; intervals draw patients.
+        resamples: of the bootstrap.
+        seed: of the resamples.
+
+    Raises:
+        DataError: no class.
+        ShapeError: labels of another shape.
+    """
+    classifier: ZeroShotClassifier | None = None
+    if hasattr(model_or_classifier, "decision_function"):
+        classifier = model_or_classifier
+    model = as_model(classifier.model if classifier is not None else model_or_classifier)
+    graph = classifier.graph if graph is None and classifier is not None else graph
+    words = _words(classes if classes is not None or classifier is None else classifier.classes_.tolist())
+    asked, writer = _Asked(model, images), Prompts(graph)
+    truth = np.asarray(labels, dtype=np.float64)
+    if truth.shape != (asked.count, len(words)):
+        raise ShapeError(f"negation_probe: expected labels of shape {(asked.count, len(words))}, got {truth.shape}")
+    truth = np.where(asked.read[:, None], truth, np.nan)
+    prompts = {name: dict(zip(("present", "absent"), _both(writer, w, "wordings"))) for name, w in words.items()}
+    scores = [asked.settings(said["present"], said["absent"]) for said in prompts.values()]
+    tables = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewPositivesWarning)  # every interval carries the note
+        for setting in SETTINGS:
+            table = np.stack([column[setting] for column in scores], axis=1)
+            tables[setting] = auc_table(truth, table, groups, names=list(words), n=resamples, seed=seed)
+    ways = {name: _aucs(asked, truth[:, c], _ways(writer, w)) for c, (name, w) in enumerate(words.items())}
+    return NegationProbe(tables, ways, prompts)
+
+
+def _words(classes: Sequence[str] | Mapping[str, str] | None) -> dict[str, str]:
+    words = dict(classes) if isinstance(classes, Mapping) else {name: name for name in classes or ()}
+    if not words:
+        raise DataError("negation_probe: no class to ask for; name at least one")
+    return words
+
+
+def _aucs(asked: _Asked, labels: Floats, ways: Iterator[tuple[Axis, str, Lines, Lines]]) -> list[Way]:
+    found = []
+    for axis, label, present, absent in ways:
+        values = {setting: auc(labels, scores) for setting, scores in asked.settings(present, absent).items()}
+        found.append(Way(axis, label, values))
+    return found
+
+
+def _both(writer: Prompts, name: str, style: str, *, synonyms: bool = True) -> tuple[list[str], list[str]]:
+    """The sentences of a style that state a class, and those that deny it."""
+    say = partial(writer.sentences, name, style=style, synonyms=synonyms)
+    return say(Assertion.PRESENT), say(Assertion.ABSENT)
+
+
+def _ways(writer: Prompts, name: str) -> Iterator[tuple[Axis, str, Lines, Lines]]:
+    """Each single wording of the name, each synonym in all wordings, each further style of the name."""
+    wordings = _both(writer, name, "wordings", synonyms=False)
+    for present, absent in zip(*wordings):
+        yield "wording", present, [present], [absent]
+    if writer.concept(name) is None:
+        return
+    free = Prompts()
+    for surface in writer.sentences(name, Assertion.PRESENT, style="words")[1:]:
+        yield "synonym", surface, *_both(free, surface, "wordings")
+    plain = set(wordings[0])
+    for style in STYLES:
+        present, absent = _both(writer, name, style, synonyms=False)
+        if not set(present) <= plain:
+            yield "style", style, present, absent
+
+
+class _Asked:
+    """Images that any sentences can be asked of: vectors, encoded once, or greys for a model that only scores."""
+
+    def __init__(self, model: Any, images: Any) -> None:
+        self.model, self._vectors = model, np.zeros((0, 0))
+        self._greys: dict[int, NDArray[np.uint8]] = {}
+        if encodes(model):
+            plain = isinstance(images, np.ndarray) and images.ndim == 2
+            found = images if plain else embed_images(model, as_list(images), errors="flag").vectors
+            self._vectors = np.asarray(found, np.float64)
+            self.count, self.read = len(found), np.isfinite(self._vectors).all(axis=1)
+        else:
+            sources = as_list(images)
+            self._greys, _ = read_images(sources, errors="flag")
+            self.count, self.read = len(sources), np.isin(np.arange(len(sources)), list(self._greys))
+        self._known: dict[str, Floats] = {}
+
+    def settings(self, present: Lines, absent: Lines) -> dict[str, Floats]:
+        """Setting -> scores (N,), higher means present; 0 for images that were not read, whose labels are left out."""
+        states, denies = self._match(present), self._match(absent)
+        return {"POS": states, "NEG": -denies, "PAIR": states - denies}
+
+    def _match(self, lines: Lines) -> Floats:
+        new = [line for line in dict.fromkeys(lines) if line not in self._known]
+        if new and self._greys:
+            scores = np.zeros((self.count, len(new)))
+            scores[list(self._greys)] = self.model.score(list(self._greys.values()), new)
+            self._known.update(zip(new, scores.T, strict=True))
+        elif new:
+            self._known.update(zip(new, np.asarray(self.model.encode_text(new), np.float64), strict=True))
+        known = [self._known[line] for line in lines]
+        if self._greys:
+            return np.mean(known, axis=0)
+        return np.nan_to_num(self._vectors @ unit_centre(known))
+
+
+def negation_rows(
+    probe: NegationProbe, provenance: Provenance, naming: Mapping[str, str] | None = None
+) -> list[Result]:
+    """The probe as rows: AUC with its interval, and mean, lowest, highest and deviation over the ways to ask.
+
+    Args:
+        probe: of `negation_probe`.
+        provenance: of the evaluation; the hash of prompts becomes the probe's.
+        naming: class name -> "zero-shot", "prompted classification" or "not known".
+    """
+    told = naming or {}
+    own = replace(provenance, prompt_hash=hash_of({name: dict(said) for name, said in probe.prompts.items()}))
+    rows: list[Result] = []
+    for setting in SETTINGS:
+        table = probe.tables[setting]
+        intervals = {**table.per_class, **({"macro": table.macro} if len(table.per_class) > 1 else {})}
+        kinds = {told.get(name, "not known") for name in table.per_class}
+        for name, interval in intervals.items():
+            task = told.get(name, "not known") if name != "macro" else next(iter(kinds)) if len(kinds) == 1 else "mixed"
+            common: dict[str, Any] = {
+                "target": name, "setting": setting, "provenance": own, "task": task,
+                "group": "all" if name == "macro" else "",
+            }  # fmt: skip
+            rows.append(
+                Result.of(interval, metric="negation_auc", definition=_defined("negation_auc", setting), **common)
+            )
+            rows += _spread_rows(probe, name, setting, interval.n, interval.n_positive, common)
+    return rows
+
+
+def _spread_rows(
+    probe: NegationProbe, name: str, setting: str, n: int, n_positive: int, common: Mapping[str, Any]
+) -> list[Result]:
+    mean, low, high, sd = probe.spread(name, setting)
+    notes: tuple[str, ...] = ()
+    if name != "macro" and probe.ways[name] and not math.isnan(mean):
+        ranked = sorted(probe.ways[name], key=lambda way: way.auc[setting])
+        notes = tuple(
+            f"{kind}: {way.axis} {way.label!r}" for kind, way in (("lowest", ranked[0]), ("highest", ranked[-1]))
+        )
+    count = f"{len(probe.ways[name])} ways to ask" if name != "macro" else "means over the classes"
+    return [
+        Result(
+            metric=metric, value=value, low=a, high=b, method=f"{count}; no confidence interval", n=n,
+            n_positive=n_positive, definition=_defined(metric, setting), notes=notes, **common,
+        )
+        for metric, value, a, b in (
+            ("auc_over_prompts", mean, low, high),
+            ("auc_sd_over_prompts", sd, math.nan, math.nan),
+        )
+    ]  # fmt: skip
+
+
+def _defined(metric: str, setting: str) -> str:
+    return f"{_DEFINITIONS[metric]}; score: {_MEANING[setting]}"
