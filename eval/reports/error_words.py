@@ -34,7 +34,7 @@ DENIAL = re.compile(
     re.IGNORECASE,
 )
 ITEM = re.compile(r"(?:,? (?:or|and|nor) |, )")
-OPENS = re.compile(r"(?:(?:an?|any|focal|acute|definite|visible|overt|obvious) )*", re.IGNORECASE)
+OPENS = re.compile(r"\A(?:(?:an?|any|focal|acute|definite|visible|overt|obvious) )*", re.IGNORECASE)
 CLAIM = re.compile(
     rf"(?P<lead>There (?:is|are) )?(?P<before>(?:(?:an?|the|{PLAIN}) )*)(?P<term>@)"
     r"(?P<place>(?: (?:in|at|of|on|along|over|throughout|involving) [^.,;:()]+?)?)"

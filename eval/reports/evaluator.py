@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kvlp.errors import ConfigError
 from kvlp.eval.intervals import Interval
+from kvlp.eval.multiplicity import holm
 from kvlp.eval.reports.metric import Column, Floats, ReportMetric, check_pairs
 from kvlp.eval.reports.registry import DEFAULT, Tools, get_metric
 from kvlp.eval.resampling import Clusters
@@ -129,10 +130,12 @@ class Evaluator:
         first, second = self._columns(refs, a), self._columns(refs, b)
         clusters = Clusters.of(groups, len(refs))
         ps = [self._permuted(one, other, clusters) for one, other in zip(first, second, strict=True)]
-        rows = zip(first, second, ps, _holm(ps), strict=True)
+        adjusted = holm({one.name: p for one, p in zip(first, ps, strict=True)}).adjusted
         return [
-            Comparison(one.name, _whole(one), _whole(other), self._difference(one, other, clusters), p, holm)
-            for one, other, p, holm in rows
+            Comparison(
+                one.name, _whole(one), _whole(other), self._difference(one, other, clusters), p, adjusted[one.name]
+            )
+            for one, other, p in zip(first, second, ps, strict=True)
         ]
 
     def _columns(self, refs: Sequence[str], hyps: Sequence[str]) -> list[Column]:
@@ -214,16 +217,6 @@ def _p_of(drawn: NDArray[np.float64], clusters: Clusters) -> float:
     if clusters.count < 2 or not known.size:
         return math.nan
     return float(min(1.0, 2 * (min((known <= 0).sum(), (known >= 0).sum()) + 1) / (known.size + 1)))
-
-
-def _holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment; an undefined p-value stays so and does not count."""
-    order = sorted((p, n) for n, p in enumerate(ps) if not math.isnan(p))
-    adjusted, highest = [math.nan] * len(ps), 0.0
-    for rank, (p, n) in enumerate(order):
-        highest = max(highest, min(1.0, p * (len(order) - rank)))
-        adjusted[n] = highest
-    return adjusted
 
 
 def _json(value: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from kvlp.knowledge.labels import SILENT_SECTIONS
 from kvlp.knowledge.sections import split_sections, split_sentences
 
-__all__ = ["Layout"]
+__all__ = ["Layout", "ended"]
 
 _NUMBER = re.compile(r"\(?\d{1,2}[.)]\s+")
 _LAST_NUMBER = re.compile(r"\(?\d{1,2}[.)]\s*\Z")
@@ -61,3 +61,8 @@ class Layout:
         gaps = [_LAST_NUMBER.sub("", gap) if n in numbers else gap for n, gap in enumerate(self.gaps)]
         sentences = ["" if n in numbers else s for n, s in enumerate(self.sentences)]
         return replace(self, sentences=tuple(sentences), gaps=tuple(gaps))
+
+
+def ended(sentence: str) -> str:
+    """A sentence with a full stop, where it has no sign at its end: another one may follow."""
+    return sentence if sentence.endswith((".", "!", "?", ":", ";")) else f"{sentence}."

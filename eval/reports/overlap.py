@@ -1,6 +1,6 @@
 """Metrics of words: BLEU by sacrebleu, ROUGE-L by rouge-score, CIDEr-D by pycocoevalcap (extra `reports`).
 
-All three see the same words: lower case, runs of letters and digits; punctuation is dropped.
+All three see the same words: lower case, runs of letters and digits; punctuation and the headers of sections are dropped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from kvlp.errors import ConfigError, MissingExtraError
 from kvlp.eval.reports.metric import Column, Floats, mean_column
+from kvlp.knowledge.sections import split_sections
 
 __all__ = ["Bleu", "Cider", "RougeL", "words"]
 
@@ -22,8 +23,9 @@ _ORDERS = (1, 2, 3, 4)
 
 
 def words(text: str) -> list[str]:
-    """The words of a text: lower case, runs of letters and digits."""
-    return _WORD.findall(text.lower())
+    """The words of a report: lower case, runs of letters and digits, without the headers of its sections."""
+    parts = [text[s.start : s.end] for s in split_sections(text)]
+    return [word for part in parts for word in _WORD.findall(part.lower())]
 
 
 class Bleu:

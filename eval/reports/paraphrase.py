@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvlp.eval.reports.layout import Layout
+from kvlp.eval.reports.layout import Layout, ended
 from kvlp.eval.reports.terms import Term, Terms, with_article
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def _shuffled(layout: Layout, rng: np.random.Generator) -> Layout:
     for section in dict.fromkeys(layout.sections):
         places = [n for n in order.tolist() if layout.sections[n] == section and n in told]
         order[places] = rng.permutation(places)
-    ended = [s if s.endswith((".", "!", "?", ":", ";")) else f"{s}." for s in layout.sentences]
-    return replace(layout, sentences=tuple(ended[n] if n in told else layout.sentences[n] for n in order))
+    moved = [ended(layout.sentences[n]) if n in told else layout.sentences[n] for n in order]
+    return replace(layout, sentences=tuple(moved))
 
 
 def _renamed(sentence: str, term: Term, name: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,7 +92,7 @@ def planted_pairs(
     pairs: list[PlantedPair] = []
     for number, kind in enumerate(ERRORS):
         rng = np.random.default_rng([seed, number])
-        made = list(_first(_pairs(distinct, planter, kind, setting, rng), each))
+        made = list(islice(_pairs(distinct, planter, kind, setting, rng), each))
         if len(made) < each:
             raise DataError(f"an error of kind '{kind}' fits into {len(made)} of {len(distinct)} texts; need {each}")
         pairs += made
@@ -132,10 +133,6 @@ def _pairs(
         planted = planter.plant(clean if setting == "paraphrase" else ref, kind, rng)
         if planted is not None:
             yield PlantedPair(ref, clean, planted.text, kind)
-
-
-def _first(pairs: Iterator[PlantedPair], n: int) -> Iterator[PlantedPair]:
-    return (pair for pair, _ in zip(pairs, range(n), strict=False))
 
 
 def _share(metric: str, kind: str, clean: np.ndarray, planted: np.ndarray) -> Share:

@@ -36,7 +36,7 @@ from kvlp.eval.reports.error_words import (
     OTHER,
     SIDE,
 )
-from kvlp.eval.reports.layout import Layout
+from kvlp.eval.reports.layout import Layout, ended
 from kvlp.eval.reports.terms import CUES, Term, Terms, is_plural, with_article
 
 if TYPE_CHECKING:
@@ -104,16 +104,16 @@ class Planter:
             return
         items = ITEM.split(match["items"])
         found = [self._whole(item) for item in items]
-        if None in found:
+        if not all(found):
             return
-        for n, item in enumerate(found):
-            rest = [i for i in items if i is not items[n]]
+        for n, item in enumerate(filter(None, found)):
+            rest = [*items[:n], *items[n + 1 :]]
             left = f" {match['lead']} {_listed(rest)}{match['tail']}." if rest else ""
             yield f"There {_be(item)} {item}.{left}"
 
     def _whole(self, item: str) -> str | None:
         """An item of a list of denials that is nothing but a finding, as one says that it is there."""
-        bare = item[OPENS.match(item).end() :]  # type: ignore[union-attr]
+        bare = OPENS.sub("", item)
         terms = self.terms.find(bare)
         if len(terms) != 1 or bare != bare[terms[0].start : terms[0].end]:
             return None
@@ -163,7 +163,8 @@ class Planter:
         told = [n for n, _ in layout.told()]
         for sentence, words in ADDED.items():
             if told and not re.search(words, layout.text, re.IGNORECASE):
-                yield told[0], layout.with_sentence(told[0], f"{layout.sentences[told[0]]} {sentence}")
+                first = layout.sentences[told[0]]
+                yield told[0], layout.with_sentence(told[0], f"{ended(first)} {sentence}")
 
     def _claims(self, sentence: str) -> bool:
         """Whether a sentence names a finding, with no word of doubt or denial in it."""

@@ -50,7 +50,7 @@ class Terms:
     """The names of a graph's findings, diseases and devices.
 
     Args:
-        graph: whose names are looked for; names of less than four letters or all in capitals are left out.
+        graph: whose names are looked for; names of less than four letters, or of two concepts, are left out.
     """
 
     def __init__(self, graph: KnowledgeGraph) -> None:
@@ -65,6 +65,7 @@ class Terms:
             for concept in ids
             if len(ids) == 1 and len(name) >= 4 and not _KINDS.isdisjoint(graph[concept].semantic_types[:1])
         }
+        self._first = frozenset(name.split()[0] for name in self.names)
         self._spelt = {c.id: [s for s in c.surfaces if fold(s) in self.names] for c in graph.concepts}
 
     def find(self, text: str) -> list[Term]:
@@ -97,6 +98,8 @@ class Terms:
         return fold(own.name) == fold(name) and own.number == "count"
 
     def _at(self, text: str, words: list[tuple[int, int]], at: int) -> Iterator[Term]:
+        if fold(text[slice(*words[at])]).split()[0] not in self._first:
+            return
         for last in range(min(len(words), at + _LONGEST) - 1, at - 1, -1):
             start, end = words[at][0], words[last][1]
             if not re.search(r"[.,;:()]", text[start:end]) and (concept := self.names.get(fold(text[start:end]))):

@@ -74,7 +74,7 @@ def planted(
     from kvlp.knowledge.graph import KnowledgeGraph
 
     knowledge = KnowledgeGraph.load(graph)
-    texts = {_name(s): _texts(s, _names(text), where, knowledge) for s in sources}
+    texts = {_name(s): _texts(s, _names(text), where, knowledge, pairs) for s in sources}
     document = {
         "pairs": pairs, "seed": seed, "where": where, "interval": "95 %, Wilson", "graph_hash": knowledge.content_hash,
         "right": "the clean paraphrase scores strictly higher than the hypothesis with one error",
@@ -112,12 +112,12 @@ def _tried(texts: list[str], graph: KnowledgeGraph, metrics: list[str], pairs: i
     return found
 
 
-def _texts(source: str, columns: list[str], where: list[str], graph: KnowledgeGraph) -> list[str]:
+def _texts(source: str, columns: list[str], where: list[str], graph: KnowledgeGraph, pairs: int) -> list[str]:
     from kvlp.datasets.report_labels import read_reports
     from kvlp.eval.reports.planted import phantom_texts
 
     if source == "phantom":
-        return phantom_texts(1000, graph)
+        return phantom_texts(2 * pairs, graph)
     reports = read_reports(source, columns)
     rows = list(zip(reports.table.rows, reports.texts, strict=True))
     for condition in where:
