@@ -205,7 +205,7 @@ def calibration_line(y_true: ArrayLike, y_prob: ArrayLike) -> CalibrationLine:
             notes.append(why)
         else:
             (a, b), covariance = _newton(np.stack([np.ones_like(x), x], axis=1), positive)
-            line, spread = (float(a), float(b)), tuple(_Z95 * np.sqrt(np.diag(covariance)))
+            line, spread = (float(a), float(b)), (_spread(covariance[0, 0]), _spread(covariance[1, 1]))
     return CalibrationLine(
         slope=line[1],
         slope_low=line[1] - spread[1],
@@ -244,6 +244,10 @@ def _bins(prob: Floats, bins: int, binning: Binning) -> NDArray[np.intp]:
     if binning == "distinct":
         return np.unique(prob, return_inverse=True)[1].reshape(-1)
     raise ConfigError(f"binning is {binning!r}; expected 'width', 'mass' or 'distinct'")
+
+
+def _spread(variance: float) -> float:
+    return _Z95 * math.sqrt(max(variance, 0.0))
 
 
 def _no_line(x: Floats, positive: Bools) -> str:

@@ -1,4 +1,7 @@
-"""DeLong's analytic variance of AUCs, and tests of two of them: on the same rows, or on different ones. NumPy alone."""
+"""DeLong's analytic variance of AUCs, and tests of two of them: on the same rows, or on different ones. NumPy alone.
+
+With several images a patient, give `groups`: the variance is then that of whole patients (Obuchowski's).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from kvlp.eval.metrics import Bools, Floats, auc, known_rows
 from kvlp.eval.percentiles import few_notes
+from kvlp.eval.resampling import Clusters
 
 __all__ = ["Z95", "DeLong", "compare_aucs", "delong_covariance", "delong_test", "delong_unpaired_test"]
 
@@ -50,21 +54,23 @@ class DeLong:
     notes: tuple[str, ...] = ()
 
 
-def delong_test(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike) -> DeLong:
-    """Compare two AUCs on the same rows, taken as independent (one image a patient).
+def delong_test(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike, groups: ArrayLike | None = None) -> DeLong:
+    """Compare two AUCs on the same rows.
 
-    The same curve twice gives z = 0 and p = 1; fewer than two rows of a class give NaN.
+    The same curve twice gives z = 0 and p = 1; fewer than two rows (or groups) of a class give NaN.
 
     Args:
         y_true: shape (N,); 1, 0, -1 or NaN; rows of the last two are left out.
         score_a: shape (N,).
         score_b: shape (N,).
+        groups: shape (N,), the patient of each row; None takes rows as independent (one image a patient).
 
-    Reference: DeLong, DeLong and Clarke-Pearson 1988, by mid-ranks as in Sun and Xu 2014.
+    Reference: DeLong, DeLong and Clarke-Pearson 1988, by mid-ranks as in Sun and Xu 2014; Obuchowski 1997 for groups.
     """
-    positive, a, _ = known_rows(y_true, score_a)
+    positive, a, rows = known_rows(y_true, score_a)
     _, b, _ = known_rows(y_true, score_b)
-    (auc_a, auc_b), cov = delong_covariance(positive, np.stack([a, b]))
+    number = Clusters.of(groups, np.size(y_true)).number[rows]
+    (auc_a, auc_b), cov = delong_covariance(positive, np.stack([a, b]), number)
     return compare_aucs(auc_a, auc_b, cov[0, 0], cov[1, 1], cov[0, 1], notes=few_notes(positive, warn=False))
 
 
@@ -123,23 +129,41 @@ def compare_aucs(
     )
 
 
-def delong_covariance(positive: Bools, scores: Floats) -> tuple[Floats, Floats]:
+def delong_covariance(positive: Bools, scores: Floats, number: NDArray[np.intp] | None = None) -> tuple[Floats, Floats]:
     """AUCs of several scores on the same rows, and their covariance.
 
     Args:
         positive: shape (N,).
         scores: shape (K, N).
+        number: shape (N,), the group of each row; None takes rows as independent.
 
     Returns:
-        Shapes (K,) and (K, K); the covariance is NaN with fewer than two rows of a class.
+        Shapes (K,) and (K, K); the covariance is NaN with fewer than two groups of a class.
     """
-    m, k = int(positive.sum()), int((~positive).sum())
-    if m < 2 or k < 2:
-        return np.array([auc(positive, row) for row in scores]), np.full((len(scores), len(scores)), np.nan)
+    number = np.arange(positive.size) if number is None else np.unique(number, return_inverse=True)[1].reshape(-1)
+    aucs = np.array([auc(positive, row) for row in scores])
+    up, down = number[positive], number[~positive]
+    if min(len(np.unique(up)), len(np.unique(down))) < 2:
+        return aucs, np.full((len(scores), len(scores)), np.nan)
     # Share of negatives that each positive beats, and of positives that beat each negative; ties count one half.
-    beats = np.stack([(_midranks(s)[positive] - _midranks(s[positive])) / k for s in scores])
-    beaten = np.stack([1 - (_midranks(s)[~positive] - _midranks(s[~positive])) / m for s in scores])
-    return beats.mean(axis=1), np.atleast_2d(np.cov(beats)) / m + np.atleast_2d(np.cov(beaten)) / k
+    beats = np.stack([(_midranks(s)[positive] - _midranks(s[positive])) / down.size for s in scores])
+    beaten = np.stack([1 - (_midranks(s)[~positive] - _midranks(s[~positive])) / up.size for s in scores])
+    of_up = _by_group(beats - aucs[:, None], up, number) / up.size
+    of_down = _by_group(beaten - aucs[:, None], down, number) / down.size
+    # what a group's positives and its negatives share; 0 where every group is one row
+    both = _few(number) * (of_up @ of_down.T)
+    return aucs, _few(up) * (of_up @ of_up.T) + _few(down) * (of_down @ of_down.T) + both + both.T
+
+
+def _by_group(values: Floats, own: NDArray[np.intp], number: NDArray[np.intp]) -> Floats:
+    """Sums of values (K, R) over the rows of each group: (K, groups)."""
+    return np.stack([np.bincount(own, weights=row, minlength=number.max() + 1) for row in values])
+
+
+def _few(number: NDArray[np.intp]) -> float:
+    """Groups over groups - 1: what a variance around an estimated mean lacks."""
+    groups = len(np.unique(number))
+    return groups / (groups - 1)
 
 
 def _alone(positive: Bools, scores: Floats) -> tuple[float, float]:

@@ -197,12 +197,12 @@ def point_intervals(
     clusters = Clusters.of(groups, np.size(y_true))
     cells = np.stack([positive & flagged, ~positive & flagged, positive & ~flagged, ~positive & ~flagged], axis=1)
     sums = clusters.sums(cells.astype(np.float64), known[2])
-    drawn = np.concatenate([counts @ sums for counts in clusters.counts(n, seed)]) if clusters.count else sums
+    drawn = clusters.sample_sums(sums, n, seed)
     few = few_notes(positive)
     table = {}
     for name, function in POINT_METRICS.items():
         interval = percentile_interval(
-            float(function(*sums.sum(axis=0))), function(*drawn.T), known, clusters, positives=False
+            float(function(*sums.sum(axis=0))), function(*drawn), known, clusters, positives=False
         )
         about = [sums[:, list(_ABOUT[name])].any(axis=1).sum()] if name in _ABOUT else []
         table[name] = replace(_at_the_end(interval, *map(int, about)), notes=(*interval.notes, *few))
@@ -250,28 +250,45 @@ def mean_interval(
     if not rows.size:
         return Interval(math.nan, math.nan, math.nan, n, clusters.method, notes=("undefined: no value to average",))
     sums = clusters.sums(np.stack([top[rows], below[rows]], axis=1), rows)
-    samples = [_ratio(*(drawn @ sums).T) for drawn in clusters.counts(n, seed)]
+    samples = _ratio(*clusters.sample_sums(sums, n, seed))
     value = float(_ratio(top[rows].sum(), below[rows].sum()))
-    interval = percentile_interval(value, np.concatenate(samples), known, clusters, positives=False)
+    interval = percentile_interval(value, samples, known, clusters, positives=False)
     return replace(interval, method=f"percentile bootstrap of {unit}") if unit else interval
 
 
-def auc_interval(y_true: ArrayLike, y_score: ArrayLike, *, logit: bool = True) -> Interval:
-    """DeLong's analytic 95 % interval of one AUC, rows taken as independent.
+def auc_interval(
+    y_true: ArrayLike, y_score: ArrayLike, groups: ArrayLike | None = None, *, logit: bool = True
+) -> Interval:
+    """DeLong's analytic 95 % interval of one AUC; with groups, of whole patients (Obuchowski's variance).
 
     On the logit scale it stays within [0, 1] and covers better for AUCs near 1.
+
+    Args:
+        y_true: shape (N,); 1, 0, -1 or NaN; rows of the last two are left out.
+        y_score: shape (N,).
+        groups: shape (N,), the patient of each row; None takes rows as independent.
+        logit: work on the logit scale.
     """
     known = known_rows(y_true, y_score)
-    aucs, cov = delong_covariance(known[0], known[1][None])
+    clusters = Clusters.of(groups, np.size(y_true))
+    aucs, cov = delong_covariance(known[0], known[1][None], clusters.number[known[2]])
     value, error = float(aucs[0]), float(np.sqrt(np.maximum(cov[0, 0], 0.0)))
     low, high = value - Z95 * error, value + Z95 * error
     if logit and 0 < value < 1:
         middle, half = math.log(value / (1 - value)), Z95 * error / (value * (1 - value))
         low, high = _expit(middle - half), _expit(middle + half)
-    method = f"{'logit ' if logit else ''}DeLong, rows taken as independent"
-    rows = known[2].size
-    notes = few_notes(known[0])
-    return Interval(value, low, high, 0, method, rows, rows, int(known[0].sum()), notes=notes)
+    taken = "patients as groups" if clusters.grouped else "rows taken as independent"
+    return Interval(
+        value=value,
+        low=low,
+        high=high,
+        n_resamples=0,
+        method=f"{'logit ' if logit else ''}DeLong, {taken}",
+        n=known[2].size,
+        n_groups=clusters.count_at(known[2]),
+        n_positive=int(known[0].sum()),
+        notes=few_notes(known[0]),
+    )
 
 
 def _samples(metric: Metric, columns: Sequence[Known], clusters: Clusters, n: int, seed: int) -> list[Floats]:

@@ -1,14 +1,15 @@
 """Resampling by counts: how often each patient stands in each bootstrap sample, and AUC and AP under such counts.
 
-A bootstrap sample is a row of counts. Sorting once and summing counts gives a metric of many samples together, which
-is what makes a thousand resamples cheap. NumPy alone, which lets other threads run during its long steps.
+A bootstrap sample is a column of counts. Sorting once and summing counts gives a metric of many samples together, and
+counts are small enough that most of the sums fit a byte, which is what makes a thousand resamples cheap. NumPy alone,
+which lets other threads run during its long steps.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -28,18 +29,20 @@ __all__ = [
     "average_precision_resampler",
     "function_resampler",
     "resample",
+    "workers",
 ]
 
 Weights: TypeAlias = NDArray[np.float32]
 Counts: TypeAlias = NDArray[np.uint8]
 Rows: TypeAlias = NDArray[np.intp]
-#: counts (B, clusters) -> the metric in each of the B samples
+#: counts (clusters, B) -> the metric in each of the B samples
 Resampler: TypeAlias = Callable[[Counts], Floats]
 #: labels, scores and cluster of each row -> a resampler
 MakeResampler: TypeAlias = Callable[[Bools, Floats, Rows], Resampler]
 
-#: Samples drawn at a time, and rows x samples handled at a time (what a core's cache holds); neither changes a result.
-_CHUNK, _CELLS = 256, 200_000
+#: Samples drawn at a time: at most this many, and fewer if rows x samples would pass this many cells (bytes). Neither
+#: changes a result.
+_CHUNK, _CELLS = 128, 8_000_000
 #: Rows x samples x metrics from which starting threads pays.
 _WORTH_THREADS = 10_000_000
 
@@ -92,63 +95,61 @@ class Clusters:
         """Draw `n` samples of whole clusters with replacement.
 
         Yields:
-            Arrays of shape (B, count): how often each cluster stands in each sample; all B together make `n`.
+            Arrays of shape (count, B): how often each cluster stands in each sample; all B together make `n`.
         """
         rng = np.random.default_rng(seed)
-        for start in range(0, n, _CHUNK):
+        chunk = max(16, min(_CHUNK, _CELLS // max(len(self.number), 1)))
+        for start in range(0, n, chunk):
             # A count beyond 255 has no chance (below 1e-500) to be drawn, and none to exist among 255 clusters.
-            drawn = np.empty((min(_CHUNK, n - start), self.count), dtype=np.uint8)
-            for row in drawn:
-                row[:] = np.bincount(rng.integers(0, self.count, size=self.count), minlength=self.count)
-            yield drawn
+            drawn = np.empty((min(chunk, n - start), self.count), dtype=np.uint8)
+            for sample in drawn:
+                sample[:] = np.bincount(rng.integers(0, self.count, size=self.count), minlength=self.count)
+            yield np.ascontiguousarray(drawn.T)
 
     def weights(self, n: int, seed: int) -> Iterator[Weights]:
         """The same samples row by row: arrays of shape (N, B) with the count of each row in each sample."""
         for drawn in self.counts(n, seed):
-            yield drawn.T.astype(np.float32)[self.number]
+            yield drawn.astype(np.float32)[self.number]
 
     def sums(self, values: Floats, rows: Rows) -> Floats:
-        """Sum of `values` (K,) or (K, D), given at `rows`, in each cluster: (count,) or (count, D).
-
-        `counts @ sums` is then the sum in each sample.
-        """
+        """Sum of `values` (K,) or (K, D), given at `rows`, in each cluster: (count,) or (count, D)."""
         total = np.zeros((self.count, *values.shape[1:]))
         np.add.at(total, self.number[rows], values)
         return total
+
+    def sample_sums(self, sums: Floats, n: int, seed: int) -> Floats:
+        """What clusters hold (count, D), added up in each of the `n` samples: (D, n); (D, 0) without any cluster."""
+        parts = [sums.T @ counts for counts in self.counts(n, seed)] if self.count else []
+        return np.concatenate([np.zeros((sums.shape[1], 0)), *parts], axis=1)
 
 
 def resample(makers: Sequence[Resampler], clusters: Clusters, n: int, seed: int, *, threads: bool = True) -> Floats:
     """Run several metrics over the same `n` samples: shape (len(makers), n).
 
     Args:
-        makers: each takes counts (B, count) and gives the metric in each of the B samples.
+        makers: each takes counts (count, B) and gives the metric in each of the B samples.
         clusters: what is drawn.
         n: samples.
         seed: their seed.
-        threads: share the work among cores; off for functions that are not known to allow it.
+        threads: share the metrics among cores; off for functions that are not known to allow it.
     """
-    out = np.full((len(makers), n), np.nan)
     if clusters.count == 0:
-        return out
-    busy = threads and len(makers) * len(clusters.number) * n > _WORTH_THREADS
-    with ThreadPoolExecutor(_workers() if busy else 1) as pool:
-        done = 0
-        for counts in clusters.counts(n, seed):
-            _fill(out[:, done : done + len(counts)], makers, counts, pool.map if busy else map)
-            done += len(counts)
-    return out
+        return np.full((len(makers), n), np.nan)
+    drawn = clusters.counts(n, seed)
+    busy = threads and workers() > 1 and len(makers) * len(clusters.number) * n > _WORTH_THREADS
+    parts = _in_threads(makers, drawn) if busy else [[maker(counts) for maker in makers] for counts in drawn]
+    return np.array([np.concatenate(values) for values in zip(*parts, strict=True)]).reshape(len(makers), n)
 
 
-def _fill(out: Floats, makers: Sequence[Resampler], counts: Counts, run: Callable[..., Iterable[None]]) -> None:
-    step = max(4, _CELLS // counts.shape[1])
-
-    def one(job: tuple[int, int]) -> None:
-        which, start = job
-        part = slice(start, start + step)
-        out[which, part] = makers[which](counts[part])
-
-    for _ in run(one, [(which, start) for which in range(len(makers)) for start in range(0, len(counts), step)]):
-        pass
+def _in_threads(makers: Sequence[Resampler], drawn: Iterator[Counts]) -> list[list[Floats]]:
+    """Every maker's values for each array of counts; the next counts are drawn meanwhile."""
+    jobs: list[list[Future[Floats]]] = []
+    with ThreadPoolExecutor(workers()) as pool:
+        for counts in drawn:
+            jobs.append([pool.submit(maker, counts) for maker in makers])
+            if len(jobs) > 1:
+                wait(jobs[-2])  # no more than two arrays of counts at a time
+    return [[job.result() for job in part] for part in jobs]
 
 
 def auc_resampler(positive: Bools, scores: Floats, number: Rows) -> Resampler:
@@ -163,16 +164,17 @@ def auc_resampler(positive: Bools, scores: Floats, number: Rows) -> Resampler:
         number: shape (K,), the cluster of each row.
     """
     turned = bool(2 * positive.sum() > positive.size)
-    rare = ~positive if turned else positive
-    at, passed, below, upto = _sweep(rare, scores, number)
+    at, passed, below, upto = _sweep(~positive if turned else positive, scores, number)
+    tied = not np.array_equal(below, upto)
 
     def values(counts: Counts) -> Floats:
-        total = _running(counts, passed)
-        weight = np.take(counts, at, axis=1).astype(np.float64)
-        beaten = np.take(total, below, axis=1) + np.take(total, upto, axis=1)
-        twice = np.einsum("bp,bp->b", weight, beaten.astype(np.float64))
-        pairs = 2 * weight.sum(axis=1) * total[:, -1]
-        return _share(pairs - twice if turned else twice, pairs)
+        total = _Totals(counts, passed)
+        lower = total.of_first(below)
+        twice = lower + (total.of_first(upto) if tied else lower)
+        weight = np.take(counts, at, axis=0)
+        won = np.einsum("pb,pb->b", weight, twice, dtype=np.float64, casting="unsafe")
+        pairs = 2.0 * weight.sum(axis=0, dtype=np.int64) * total.of_all
+        return _share(pairs - won if turned else won, pairs)
 
     return values
 
@@ -184,12 +186,12 @@ def average_precision_resampler(positive: Bools, scores: Floats, number: Rows) -
     first = np.searchsorted(ranked, ranked, side="left")
 
     def values(counts: Counts) -> Floats:
-        absent, present = _running(counts, passed), _running(counts, at)
-        weight = np.take(counts, at, axis=1).astype(np.float64)
-        true = (present[:, -1:] - np.take(present, first, axis=1)).astype(np.float64)
-        flagged = true + (absent[:, -1:] - np.take(absent, below, axis=1))
-        total = np.einsum("bp,bp->b", weight, _share(true, flagged, 0.0))
-        return np.where(absent[:, -1] > 0, _share(total, present[:, -1].astype(np.float64)), np.nan)
+        absent, present = _Totals(counts, passed), _Totals(counts, at)
+        true = (present.of_all - present.of_first(first)).astype(np.float64)
+        flagged = true + (absent.of_all - absent.of_first(below))
+        weight = np.take(counts, at, axis=0)
+        total = np.einsum("pb,pb->b", weight, _share(true, flagged, 0.0), dtype=np.float64, casting="unsafe")
+        return np.where(absent.of_all > 0, _share(total, present.of_all.astype(np.float64)), np.nan)
 
     return values
 
@@ -200,12 +202,12 @@ def function_resampler(metric: Callable[[Floats, Floats], float]) -> MakeResampl
     def make(positive: Bools, scores: Floats, number: Rows) -> Resampler:
         labels = positive.astype(np.float64)
 
-        def one(counts: Counts) -> float:
-            rows = np.repeat(np.arange(number.size), counts[number])
+        def one(sample: Counts) -> float:
+            rows = np.repeat(np.arange(number.size), sample[number])
             drawn = labels[rows]
             return float(metric(drawn, scores[rows])) if 0 < drawn.sum() < rows.size else np.nan
 
-        return lambda counts: np.array([one(row) for row in counts])
+        return lambda counts: np.array([one(sample) for sample in counts.T])
 
     return make
 
@@ -219,20 +221,44 @@ def _sweep(seen: Bools, scores: Floats, number: Rows) -> tuple[Rows, Rows, Rows,
     return number[mine], number[others], below, np.searchsorted(scores[others], scores[mine], side="right")
 
 
-def _running(counts: Counts, passed: Rows) -> NDArray[np.int32] | NDArray[np.int64]:
-    """Running totals of the counts of some rows in their order: (B, len(passed) + 1), from 0."""
-    kind = np.int32 if passed.size < 2**22 else np.int64
-    total = np.zeros((len(counts), passed.size + 1), dtype=kind)
-    np.cumsum(np.take(counts, passed, axis=1).astype(kind), axis=1, out=total[:, 1:])
-    return total
+class _Totals:
+    """Running totals of the counts of some rows, in their order.
+
+    Rows stand in blocks so short that the running total within one fits a byte; the totals of whole blocks are numbers.
+    The rows' places within their block come first in memory, so that one addition serves all blocks together.
+    """
+
+    def __init__(self, counts: Counts, rows: Rows) -> None:
+        peak = max(1, int(counts.max(initial=0)))
+        kind = np.int32 if 2 * peak * rows.size < 2**31 else np.int64  # twice a total fits
+        self._span, samples = 255 // peak, counts.shape[1]
+        self._blocks = rows.size // self._span + 1
+        # place 0 stands for "no row yet"; what fills the last block is never looked up
+        padded = np.zeros(self._blocks * self._span, dtype=np.intp)
+        padded[1 : rows.size + 1] = rows
+        self._within = np.take(counts, padded.reshape(self._blocks, self._span).T.reshape(-1), axis=0)
+        self._within[0] = 0
+        place = self._within.reshape(self._span, self._blocks, samples)
+        for at in range(1, self._span):
+            place[at] += place[at - 1]
+        self._before = np.zeros((self._blocks, samples), dtype=kind)
+        np.cumsum(place[-1, :-1], axis=0, dtype=kind, out=self._before[1:])
+        self.of_all = self.of_first(np.array([rows.size]))[0]
+
+    def of_first(self, k: Rows) -> NDArray[np.int32] | NDArray[np.int64]:
+        """The total of the first k rows, for several k (P,): shape (P, B)."""
+        block, place = np.divmod(k, self._span)
+        total = np.take(self._before, block, axis=0)
+        total += np.take(self._within, place * self._blocks + block, axis=0)
+        return total
 
 
 def _share(part: Floats, whole: Floats, otherwise: float = np.nan) -> Floats:
     return np.divide(part, whole, out=np.full(part.shape, otherwise), where=whole > 0)
 
 
-def _workers() -> int:
-    """Threads to use: OMP_NUM_THREADS if it is set, else the cores."""
+def workers() -> int:
+    """Threads that resampling uses: OMP_NUM_THREADS if it is set, else the cores."""
     told = os.environ.get("OMP_NUM_THREADS", "")
     return int(told) if told.isdecimal() and int(told) > 0 else os.cpu_count() or 1
 

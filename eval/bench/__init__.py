@@ -17,6 +17,11 @@ __all__ = ["BENCHES", "BenchOptions", "Measure", "alternate", "run_bench", "writ
 BENCHES: dict[str, tuple[str, str]] = {
     "link": ("kvlp.eval.bench.linking", "reports read with assertions, beside spaCy + negspacy, medspacy and scispaCy"),
     "assertions": ("kvlp.eval.bench.assertions", "presence, absence and doubt, beside negspacy and medspacy"),
+    "eval": ("kvlp.eval.bench.eval", "intervals of 14 AUCs on 25,000 images, beside a loop over scikit-learn"),
+    "coverage": (
+        "kvlp.eval.bench.coverage",
+        "how often 95 % intervals hold the truth, simulated; Holm's error rate",
+    ),
     "graph": ("kvlp.eval.bench.graph", "a release of UMLS's size: time and memory to build a graph and to open it"),
 }
 

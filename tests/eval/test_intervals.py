@@ -1,14 +1,13 @@
 """Intervals: exact DeLong fixture, slow reference loops, paired resamples, coverage."""
 
 import math
-import os
-import time
 import warnings
 
 import numpy as np
 import pytest
 
 from kvlp.errors import ConfigError, ShapeError
+from kvlp.eval.bench.coverage import clustered_coverage
 from kvlp.eval.intervals import (
     FewPositivesWarning,
     auc_interval,
@@ -49,17 +48,6 @@ def reference(metric, y, s, groups, n, seed):
         rows = np.concatenate([np.flatnonzero(number == g) for g in drawn])
         out.append(metric(y[rows], s[rows]))
     return np.quantile(out, [0.025, 0.975])
-
-
-def test_delong_on_the_exact_fixture():
-    d = delong_test(Y, S1, S2)
-    assert d.auc_a == pytest.approx(33 / 40, abs=1e-14)
-    assert d.auc_b == pytest.approx(31 / 40, abs=1e-14)
-    assert d.var_a == pytest.approx(9 / 400, abs=1e-14)
-    assert d.var_b == pytest.approx(197 / 4800, abs=1e-14)
-    assert d.cov == pytest.approx(163 / 9600, abs=1e-14)
-    assert d.z == pytest.approx(0.29070094986690553, abs=1e-12)
-    assert d.p == pytest.approx(0.7712800450706028, abs=1e-12)
 
 
 def test_delong_of_one_curve_twice_and_of_too_few_rows():
@@ -256,53 +244,12 @@ def test_analytic_interval_of_one_auc():
     assert half == pytest.approx(1.959963984540054 * spread, abs=1e-12)
 
 
-def test_a_thousand_resamples_of_fourteen_classes_take_about_a_second():
-    rng = np.random.default_rng(0)
-    labels = (rng.random((2000, 14)) < 0.1).astype(float)
-    scores = rng.normal(size=(2000, 14)) + labels
-    start = time.process_time()
-    table = auc_table(labels, scores, rng.integers(0, 900, 2000), n=1000)
-    assert time.process_time() - start < 4  # 0.4 s on an idle core
-    assert table.macro.n_resamples == 1000
-
-
-def coverage(trials, seed, *, unit):
-    """Share of nominal 95 % intervals that hold the true AUC: 150 patients, four images each."""
-    rng = np.random.default_rng(seed)
-    truth = 0.5 * (1 + math.erf(1 / math.sqrt(2 * 1.25) / math.sqrt(2)))
-    hits = 0
-    for trial in range(trials):
-        y = np.repeat(rng.random(150) < 0.3, 4).astype(float)
-        score = y + np.repeat(rng.normal(size=150), 4) + rng.normal(0, 0.5, size=600)
-        interval = bootstrap("auc", y, score, np.repeat(np.arange(150), 4), n=300, seed=trial, unit=unit, force=True)
-        hits += interval.low <= truth <= interval.high
-    return hits / trials
-
-
 def test_patient_level_intervals_cover_and_image_level_ones_do_not():
-    assert coverage(60, 0, unit="group") >= 0.85
-    assert coverage(60, 0, unit="image") <= 0.85
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_coverage_of_clustered_intervals_is_92_to_98_percent():
-    trials = max(300, int(4000 * float(os.environ.get("KVLP_SLOW_SHARE", "1"))))
-    assert 0.92 <= coverage(trials, 1, unit="group") <= 0.98
-    assert coverage(trials, 1, unit="image") < 0.85
-
-
-@pytest.mark.slow
-def test_coverage_of_the_analytic_interval():
-    trials = max(500, int(4000 * float(os.environ.get("KVLP_SLOW_SHARE", "1"))))
-    rng = np.random.default_rng(2)
-    truth = 0.5 * (1 + math.erf(0.6))  # unit-variance scores, means 1.2 apart: Phi(1.2 / sqrt 2)
-    y = np.r_[np.ones(100), np.zeros(900)]
-    hits = 0
-    for _ in range(trials):
-        interval = auc_interval(y, rng.normal(size=1000) + 1.2 * y)
-        hits += interval.low <= truth <= interval.high
-    assert 0.935 <= hits / trials <= 0.965
+    """The truth is known; the slow tier does the same with thousands of trials, see test_bench_eval.py."""
+    found = clustered_coverage(100, 60, 200, 0)
+    assert found["bootstrap of patients"] / 60 >= 0.85
+    assert found["logit DeLong of patients"] / 60 >= 0.85
+    assert found["bootstrap of images"] / 60 <= 0.85
 
 
 def test_one_group_has_no_interval():
