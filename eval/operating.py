@@ -95,7 +95,7 @@ class Confusion:
         return self._value("youden")
 
     def _value(self, name: str) -> float:
-        return float(POINT_METRICS[name](*(np.float64(c) for c in (self.tp, self.fp, self.fn, self.tn))))
+        return float(POINT_METRICS[name](float(self.tp), float(self.fp), float(self.fn), float(self.tn)))
 
 
 def _share(part: Counts, whole: Counts) -> Floats:

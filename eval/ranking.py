@@ -64,7 +64,7 @@ class Ranking:
             pool=judged.size,
             size=np.bincount(block).astype(np.float64),
             relevant=np.bincount(block, weights=grades > 0).astype(np.float64),
-            gain=np.bincount(block, weights=grades),
+            gain=np.bincount(block, weights=grades).astype(np.float64),
             ideal=np.sort(grades)[::-1],
         )
 

@@ -35,6 +35,7 @@ __all__ = [
 Weights: TypeAlias = NDArray[np.float32]
 Counts: TypeAlias = NDArray[np.uint8]
 Rows: TypeAlias = NDArray[np.intp]
+Totals: TypeAlias = NDArray[np.signedinteger]
 #: counts (clusters, B) -> the metric in each of the B samples
 Resampler: TypeAlias = Callable[[Counts], Floats]
 #: labels, scores and cluster of each row -> a resampler
@@ -230,7 +231,7 @@ class _Totals:
 
     def __init__(self, counts: Counts, rows: Rows) -> None:
         peak = max(1, int(counts.max(initial=0)))
-        kind = np.int32 if 2 * peak * rows.size < 2**31 else np.int64  # twice a total fits
+        kind: type[np.int32 | np.int64] = np.int32 if 2 * peak * rows.size < 2**31 else np.int64  # twice a total fits
         self._span, samples = 255 // peak, counts.shape[1]
         self._blocks = rows.size // self._span + 1
         # place 0 stands for "no row yet"; what fills the last block is never looked up
@@ -241,14 +242,14 @@ class _Totals:
         place = self._within.reshape(self._span, self._blocks, samples)
         for at in range(1, self._span):
             place[at] += place[at - 1]
-        self._before = np.zeros((self._blocks, samples), dtype=kind)
+        self._before: Totals = np.zeros((self._blocks, samples), dtype=kind)
         np.cumsum(place[-1, :-1], axis=0, dtype=kind, out=self._before[1:])
         self.of_all = self.of_first(np.array([rows.size]))[0]
 
-    def of_first(self, k: Rows) -> NDArray[np.int32] | NDArray[np.int64]:
+    def of_first(self, k: Rows) -> Totals:
         """The total of the first k rows, for several k (P,): shape (P, B)."""
         block, place = np.divmod(k, self._span)
-        total = np.take(self._before, block, axis=0)
+        total: Totals = np.take(self._before, block, axis=0)
         total += np.take(self._within, place * self._blocks + block, axis=0)
         return total
 

@@ -4,7 +4,8 @@ Scores are normal, those of positives shifted so that the AUC is 0.80. Rows are 
 four to a patient with most of the score in common. A table over the number of positives shows from where on each method
 may be trusted. Last, Holm's correction under the null: in how many runs is any of 14 differences called.
 
-Setting: `resamples=1000` of each bootstrap. `--size 1` is 4,000 trials a cell and 1,000 runs under the null.
+Setting: `resamples=1000` of each bootstrap. `--size 1` is 4,000 trials at 100 positives and at 150 patients, 1,000 in
+the other cells, and 1,000 runs under the null.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ __all__ = ["AUC", "clustered_coverage", "false_alarms", "independent_coverage", 
 
 #: The AUC of every simulation, and how far apart the two unit-variance scores then lie.
 AUC, _APART = 0.80, 1.1902321632
-_POSITIVES = (5, 10, 25, 50, 100, 200)
-_PATIENTS = (50, 150, 400)
-_TRIALS, _RUNS = 4000, 1000
+#: positives -> trials, patients -> trials, and runs under the null, at size 1
+_POSITIVES = {5: 1000, 10: 1000, 25: 1000, 50: 1000, 100: 4000, 200: 1000}
+_PATIENTS = {50: 1000, 150: 4000}
+_RUNS = 1000
 
 Trial: TypeAlias = tuple[Floats, Floats, NDArray[np.int64]]
 #: labels, scores, patient of each row and the trial's number -> an interval
@@ -44,21 +46,27 @@ def run(options: BenchOptions) -> list[Measure]:
         ConfigError: an unknown setting, or one that is no count.
     """
     resamples = _resamples(options)
-    trials, runs = max(10, round(_TRIALS * options.size)), max(10, round(_RUNS * options.size))
+
+    def times(usual: int) -> int:
+        return max(10, round(usual * options.size))
+
     measures = []
-    for positives in _POSITIVES:
-        found = independent_coverage(positives, trials, resamples, options.seed)
-        where = f"{positives} positives of {10 * positives} rows"
-        measures += [_measure(f"coverage, {where}", name, hits, trials) for name, hits in found.items()]
-        options.say(f"{where}: " + ", ".join(f"{name} {hits / trials:.3f}" for name, hits in found.items()))
-    for patients in _PATIENTS:
-        found = clustered_coverage(patients, trials, resamples, options.seed)
+    for positives, usual in _POSITIVES.items():
+        found = independent_coverage(positives, times(usual), resamples, options.seed)
+        measures += _cell(f"{positives} positives of {10 * positives} rows", found, times(usual), options)
+    for patients, usual in _PATIENTS.items():
+        found = clustered_coverage(patients, times(usual), resamples, options.seed)
         where = f"{patients} patients with 4 images each, 30 % positive"
-        measures += [_measure(f"coverage, {where}", name, hits, trials) for name, hits in found.items()]
-        options.say(f"{where}: " + ", ".join(f"{name} {hits / trials:.3f}" for name, hits in found.items()))
+        measures += _cell(where, found, times(usual), options)
+    runs = times(_RUNS)
     any_called = false_alarms(runs, options.seed)
     about = "runs with any of 14 true null hypotheses rejected"
     return measures + [_measure(about, name, hits, runs) for name, hits in any_called.items()]
+
+
+def _cell(where: str, found: Mapping[str, int], trials: int, options: BenchOptions) -> list[Measure]:
+    options.say(f"{where}: " + ", ".join(f"{name} {hits / trials:.3f}" for name, hits in found.items()))
+    return [_measure(f"coverage, {where}", name, hits, trials) for name, hits in found.items()]
 
 
 def independent_coverage(positives: int, trials: int, resamples: int, seed: int) -> dict[str, int]:

@@ -37,7 +37,7 @@ def test_eval_gives_seconds_the_ratio_and_equal_values():
 def test_coverage_has_a_row_for_each_cell():
     said = []
     measures = run_bench("coverage", BenchOptions(size=0.0025, settings={"resamples": "20"}, say=said.append))
-    assert len(measures) == 6 * 3 + 3 * 3 + 2
+    assert len(measures) == 6 * 3 + 2 * 3 + 2
     assert {m.n for m in measures} == {10}
     assert all(0 <= m.low <= m.value <= m.high <= 1 for m in measures)
     assert said[0].startswith("5 positives of 50 rows: DeLong 0.")
