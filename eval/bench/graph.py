@@ -52,6 +52,7 @@ def _at_size(size: float, options: BenchOptions) -> list[Measure]:
         start = time.perf_counter()
         built = _process("build", str(release), str(out))
         seconds = time.perf_counter() - start
+        load = f"load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores (1 is this process)"
         options.say(f"size {size:g}: built in {seconds:.0f} s, {built['peak_mb']:.0f} MB")
         opened = []
         for _ in range(options.repeats):
@@ -66,7 +67,7 @@ def _at_size(size: float, options: BenchOptions) -> list[Measure]:
     subject = f"size {size:g}"
     return [
         Measure.of("writing the release", subject, [written], "s", notes),
-        Measure.of("building", subject, [seconds], "s", f"process start to end; {notes}"),
+        Measure.of("building", subject, [seconds], "s", f"process start to end; {load}; {notes}"),
         Measure.of("building, processor time", subject, [built["processor"]], "s", f"of all threads; {notes}"),
         Measure.of("building, peak memory", subject, [built["peak_mb"] + built["children_mb"]], "MB", notes),
         Measure.of("graph on disk", subject, [megabytes], "MB", notes),

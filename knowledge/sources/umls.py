@@ -9,12 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvlp.errors import KnowledgeError
-from kvlp.knowledge.content import hash_of_tables
 from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.knowledge.sources.umls_concepts import read_concepts
 from kvlp.knowledge.sources.umls_relations import read_relations
@@ -78,15 +76,10 @@ def read_umls(
     links = read_relations(folder, wanted, found.cuis, report, say)
     for line in report.warnings():
         _LOG.warning(line)
-    with ThreadPoolExecutor(1) as other:  # Python makes the hash while NumPy and Arrow make the indexes
-        told = other.submit(hash_of_tables, found.table, links) if out is not None else None
-        tables = with_indexes(found.table, links, lambda what: say(f"indexed {what}"))
+    tables = with_indexes(found.table, links, lambda what: say(f"indexed {what}"))
+    del found, links
     graph = KnowledgeGraph.of_store(
-        TableStore(tables),
-        name=folder.name,
-        licence=LICENCE,
-        content_hash=told.result() if told else "",
-        build_report=report.as_json(wanted),
+        TableStore(tables), name=folder.name, licence=LICENCE, build_report=report.as_json(wanted)
     )
     if out is None:
         return graph
