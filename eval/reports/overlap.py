@@ -1,6 +1,6 @@
 """Metrics of words: BLEU by sacrebleu, ROUGE-L by rouge-score, CIDEr-D by pycocoevalcap (extra `reports`).
 
-All three see the same words: lower case, runs of letters and digits; punctuation and the headers of sections are dropped.
+All three see the same words: lower case, runs of letters and digits; neither punctuation nor the headers of sections.
 """
 
 from __future__ import annotations

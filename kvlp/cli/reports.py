@@ -75,7 +75,7 @@ def planted(
 
     knowledge = KnowledgeGraph.load(graph)
     texts = {_name(s): _texts(s, _names(text), where, knowledge, pairs) for s in sources}
-    document = {
+    document: dict[str, Any] = {
         "pairs": pairs, "seed": seed, "where": where, "interval": "95 %, Wilson", "graph_hash": knowledge.content_hash,
         "right": "the clean paraphrase scores strictly higher than the hypothesis with one error",
         "sources": {name: _tried(t, knowledge, _names(metrics), pairs, seed) for name, t in texts.items()},
