@@ -63,9 +63,9 @@ class Calibrator:
             DataError: unknown keys, values of another kind, or a map that does not rise.
         """
         try:
-            numbers = {key: float(values[key]) for key in ("slope", "offset")}
-            knots = {key: tuple(float(v) for v in values[key]) for key in ("scores", "probabilities")}
-            found = cls(str(values["method"]), **numbers, **knots, note=str(values["note"]))
+            knots = [tuple(float(v) for v in values[key]) for key in ("scores", "probabilities")]
+            slope, offset = float(values["slope"]), float(values["offset"])
+            found = cls(str(values["method"]), slope, offset, knots[0], knots[1], str(values["note"]))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"calibrator: expected method, slope, offset, knots and note ({error})") from None
         if set(values) != set(found.to_dict()) or not found._rises():

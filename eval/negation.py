@@ -171,8 +171,8 @@ def _both(writer: Prompts, name: str, style: str, *, synonyms: bool = True) -> t
 def _ways(writer: Prompts, name: str) -> Iterator[tuple[Axis, str, Lines, Lines]]:
     """Each single wording of the name, each synonym in all wordings, each further style of the name."""
     wordings = _both(writer, name, "wordings", synonyms=False)
-    for present, absent in zip(*wordings):
-        yield "wording", present, [present], [absent]
+    for states, denies in zip(*wordings):
+        yield "wording", states, [states], [denies]
     if writer.concept(name) is None:
         return
     free = Prompts()

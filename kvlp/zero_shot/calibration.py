@@ -216,7 +216,6 @@ def fit_class(
     """
     known = np.isin(labels, (0.0, 1.0))
     positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
-    counts = {"n_positive": positives, "n_negative": negatives}
     if not positives or not negatives:
         kind = "present" if negatives else "absent" if positives else "present or absent"
         warnings.warn(
@@ -224,7 +223,7 @@ def fit_class(
             f"{prior.threshold:g} are kept",
             stacklevel=3,
         )
-        return replace(prior, **counts)
+        return replace(prior, n_positive=positives, n_negative=negatives)
     calibrator = fit_calibrator(labels, decision, settings.method, bias=bias)
     if calibrator.note:
         warnings.warn(f"fit: class {name!r} has {calibrator.note}; its slope is left as it is", stacklevel=3)
@@ -234,7 +233,8 @@ def fit_class(
         threshold=_threshold(labels[known], calibrator(decision[known]), settings.threshold),
         limits=conformal_limits(labels, decision, settings.coverage, groups),
         n_patients=0 if groups is None else len(np.unique(groups[known].astype(str))),
-        **counts,
+        n_positive=positives,
+        n_negative=negatives,
     )
 
 

@@ -161,7 +161,7 @@ class ZeroShotClassifier:
 
     def predict_proba(self, X: Any) -> Floats:
         """Probability of each class: float64 (N, C). The rows do not sum to 1: several findings can be present."""
-        return self._probability(self.decision_function(X))
+        return self.probability_of(self.decision_function(X))
 
     def predict(self, X: Any, abstain: float | Literal["conformal"] | None = None) -> NDArray[np.int8]:
         """Return int8 (N, C): 1 present, 0 not, -1 no answer (an image that was not read, see `flags_`).
@@ -172,20 +172,20 @@ class ZeroShotClassifier:
                 choose it); or "conformal", where the conformal set is not one label alone.
         """
         decision = self.decision_function(X)
-        probability = self._probability(decision)
+        probability = self.probability_of(decision)
         said = (probability >= self.thresholds_).astype(np.int8)
         unsure = np.isnan(probability)
         if abstain == "conformal":
-            unsure |= self._sets(decision).sum(axis=-1) != 1
+            unsure |= self.sets_of(decision).sum(axis=-1) != 1
         elif abstain is not None:
             if isinstance(abstain, str) or not 0 <= abstain <= 1:
                 raise ConfigError(f"abstain: expected a confidence in [0, 1] or 'conformal', got {abstain!r}")
-            unsure |= self._confidence(probability) < abstain
+            unsure |= self.confidence_of(probability) < abstain
         return np.where(unsure, np.int8(-1), said)
 
     def confidence(self, X: Any) -> Floats:
         """How far each probability is from its threshold: float64 (N, C) in [0, 1], 1 at probability 0 or 1."""
-        return self._confidence(self.predict_proba(X))
+        return self.confidence_of(self.predict_proba(X))
 
     def predict_set(self, X: Any) -> NDArray[np.bool_]:
         """Conformal sets: bool (N, C, 2), whether "absent" and whether "present" is in; both for an unread image.
@@ -193,7 +193,7 @@ class ZeroShotClassifier:
         A set holds the truth as often as `fit` was asked (`coverage`), of positives and of negatives alike, if the
         images come from where the validation images came from.
         """
-        return self._sets(self.decision_function(X))
+        return self.sets_of(self.decision_function(X))
 
     def fit(
         self,
@@ -270,7 +270,7 @@ class ZeroShotClassifier:
         """
         probability = self.predict_proba(X)
         labels = self._labels(y, probability.shape)
-        said, sure = probability >= self.thresholds_, self._confidence(probability)
+        said, sure = probability >= self.thresholds_, self.confidence_of(probability)
         return {
             name: risk_coverage(np.where(np.isnan(sure[:, c]), np.nan, labels[:, c]), said[:, c], sure[:, c])
             for c, name in enumerate(self._checked_classes())
@@ -286,7 +286,7 @@ class ZeroShotClassifier:
         """
         asked = self._fitted("set_coverage").coverage
         decision = self.decision_function(X)
-        labels, sets = self._labels(y, decision.shape), self._sets(decision)
+        labels, sets = self._labels(y, decision.shape), self.sets_of(decision)
         labels = np.where(np.isnan(decision), np.nan, labels)
         return {
             name: set_coverage(labels[:, c], sets[:, c], asked, groups)
@@ -396,15 +396,18 @@ class ZeroShotClassifier:
             raise ConfigError(f"{call}: nothing was learned yet; call fit on validation images, or load_calibration")
         return self.calibration_
 
-    def _probability(self, decision: Floats) -> Floats:
+    def probability_of(self, decision: Floats) -> Floats:
+        """Probabilities (N, C) of what `decision_function` gave."""
         columns = [self._learned(name).calibrator(decision[:, c]) for c, name in enumerate(self._checked_classes())]
         return np.stack(columns, axis=1)
 
-    def _confidence(self, probability: Floats) -> Floats:
+    def confidence_of(self, probability: Floats) -> Floats:
+        """Confidence (N, C) of what `predict_proba` gave."""
         at = np.clip(self.thresholds_, 1e-12, 1 - 1e-12)
         return np.clip(np.where(probability >= at, (probability - at) / (1 - at), (at - probability) / at), 0, 1)
 
-    def _sets(self, decision: Floats) -> NDArray[np.bool_]:
+    def sets_of(self, decision: Floats) -> NDArray[np.bool_]:
+        """Conformal sets (N, C, 2) of what `decision_function` gave."""
         self._fitted("predict_set")
         columns = [self._learned(name).limits.sets(decision[:, c]) for c, name in enumerate(self._checked_classes())]
         return np.stack(columns, axis=1)

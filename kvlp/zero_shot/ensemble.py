@@ -82,10 +82,10 @@ class Ensemble:
     @property
     def card(self) -> dict[str, Any]:
         """What the members' training texts named, together; without that if one does not say."""
-        named = [getattr(m, "card", {}).get("named_concepts") for m in self.members]
-        if any(names is None for names in named):
+        cards = [getattr(m, "card", {}) for m in self.members]
+        if any(card.get("named_concepts") is None for card in cards):
             return {}
-        return {"named_concepts": sorted({str(name) for names in named for name in names})}
+        return {"named_concepts": sorted({str(name) for card in cards for name in card["named_concepts"]})}
 
     def encode_image(self, images: Sequence[Any], *, batch_size: int = 64) -> NDArray[np.float32]:
         """Unit vectors (N, D) of grey images, D the sum of the members' lengths."""

@@ -128,14 +128,15 @@ def explain(
     learned = alone.calibration_.classes.get(name) if hasattr(alone, "calibration_") else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImplausibleImageWarning)  # told by `flag`
-        X = as_model(alone.model).encode_image([grey]) if encodes(as_model(alone.model)) else [grey]
-        held = alone.predict_set(X)[0, 0] if learned is not None else (False, False)
+        decision = alone.decision_function([grey])
+        probability = alone.probability_of(decision)
+        held = alone.sets_of(decision)[0, 0] if learned is not None else (False, False)
         return Explanation(
             name=name,
-            probability=float(alone.predict_proba(X)[0, 0]),
-            decision=float(alone.decision_function(X)[0, 0]),
+            probability=float(probability[0, 0]),
+            decision=float(decision[0, 0]),
             threshold=float(alone.thresholds_[0]),
-            confidence=float(alone.confidence(X)[0, 0]),
+            confidence=float(alone.confidence_of(probability)[0, 0]),
             labels=tuple(label for label, here in zip(("absent", "present"), held, strict=True) if here),
             calibrated=learned is not None and learned.learned,
             naming=classifier.naming(name),

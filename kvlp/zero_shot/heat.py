@@ -25,10 +25,10 @@ class HeatMap:
     """Where an image speaks for a class.
 
     Attributes:
-        values: float64 (H, W) of the image, in [0, 1]: 1 where it speaks most for the class, 0 least; all 0 where the
-            map is flat. The scale is the image's own: a map of an image without the finding has a 1 somewhere too.
-        low: raw value at 0.
-        high: raw value at 1: a difference of cosines ("features") or of decisions ("occlusion").
+        values: float64 (H, W) of the image, in [0, 1]: 1 where it speaks most for the class; all 0 where no place does.
+            The scale is the image's own: an image without the finding can have a 1 somewhere too.
+        low: raw value at 0: the least of the map ("features"), or 0, which covering up does not change ("occlusion").
+        high: raw value at 1: a difference of cosines ("features"), or what the decision loses ("occlusion").
         method: "features" or "occlusion".
         cells: (h, w) of the map before it was enlarged.
     """
@@ -64,7 +64,8 @@ def local_map(model: Any, grey: Grey, direction: Floats) -> HeatMap | None:
     if vectors is None or not np.isfinite(vectors).all():
         return None
     raw = vectors @ direction
-    return _heat(_onto_image(raw, grey.shape, preprocess.resize_mode), "features", raw)
+    enlarged = _onto_image(raw, grey.shape, preprocess.resize_mode)
+    return _heat(enlarged, "features", float(enlarged.min()), raw)
 
 
 def _local_vectors(model: Any, grey: Grey) -> Floats | None:
@@ -143,15 +144,15 @@ def occlusion_map(decide: Callable[[Sequence[Grey]], Floats], grey: Grey, *, cel
     size = max(height, width) / cells
     grid = (max(1, round(height / size)), max(1, round(width / size)))
     fill = np.uint8(round(float(small.mean())))
-    base = float(decide([small])[0])
-    covered = []
+    covered = [small]
     for row, column in np.ndindex(grid):
         y, x = (row + 0.5) * height / grid[0], (column + 0.5) * width / grid[1]
         picture = small.copy()
         picture[max(0, round(y - size)) : round(y + size), max(0, round(x - size)) : round(x + size)] = fill
         covered.append(picture)
-    raw = base - np.asarray(decide(covered), dtype=np.float64).reshape(grid)
-    return _heat(_onto_image(raw, grey.shape, "squash"), "occlusion", raw)
+    decisions = np.asarray(decide(covered), dtype=np.float64)
+    raw = decisions[0] - decisions[1:].reshape(grid)
+    return _heat(_onto_image(raw, grey.shape, "squash"), "occlusion", 0.0, raw)
 
 
 def _shrunk(grey: Grey) -> Grey:
@@ -162,8 +163,8 @@ def _shrunk(grey: Grey) -> Grey:
     return np.array(picture)
 
 
-def _heat(enlarged: Floats, method: Literal["features", "occlusion"], raw: Floats) -> HeatMap:
-    low, high = float(enlarged.min()), float(enlarged.max())
+def _heat(enlarged: Floats, method: Literal["features", "occlusion"], low: float, raw: Floats) -> HeatMap:
+    high = max(float(enlarged.max()), low)
     flat = high - low < 1e-12
     values = np.zeros_like(enlarged) if flat else np.clip((enlarged - low) / (high - low), 0.0, 1.0)
     return HeatMap(values, low, high, method, (raw.shape[0], raw.shape[1]))

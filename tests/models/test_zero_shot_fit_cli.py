@@ -34,7 +34,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 def call(drawn: Path, *more: object) -> list[object]:
     path = Manifest.load(drawn).path_of(Manifest.load(drawn)[0])
-    return ["zeroshot", "phantom-tiny", path, "--classes", ",".join(CLASSES), *more]
+    return ["zeroshot", "phantom-tiny", path, "--classes", ",".join(CLASSES), "--no-synonyms", *more]
 
 
 def test_fit_save_and_use_again(drawn: Path, tmp_path: Path, capsys: Any) -> None:
