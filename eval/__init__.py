@@ -33,6 +33,7 @@ _WHERE = {
     "macro": "kvlp.eval.metrics",
     "mcc": "kvlp.eval.operating",
     "mean_interval": "kvlp.eval.intervals",
+    "negation_probe": "kvlp.eval.negation",
     "npv": "kvlp.eval.operating",
     "paired_bootstrap": "kvlp.eval.intervals",
     "paired_table": "kvlp.eval.intervals",
