@@ -44,6 +44,8 @@ MakeResampler: TypeAlias = Callable[[Bools, Floats, Rows], Resampler]
 #: Samples drawn at a time: at most this many, and fewer if rows x samples would pass this many cells (bytes). Neither
 #: changes a result.
 _CHUNK, _CELLS = 128, 8_000_000
+#: Clusters x samples drawn in one call.
+_DRAWS = 50_000
 #: Rows x samples x metrics from which starting threads pays.
 _WORTH_THREADS = 10_000_000
 
@@ -101,11 +103,19 @@ class Clusters:
         rng = np.random.default_rng(seed)
         chunk = max(16, min(_CHUNK, _CELLS // max(len(self.number), 1)))
         for start in range(0, n, chunk):
+            size = min(chunk, n - start)
             # A count beyond 255 has no chance (below 1e-500) to be drawn, and none to exist among 255 clusters.
-            drawn = np.empty((min(chunk, n - start), self.count), dtype=np.uint8)
-            for sample in drawn:
-                sample[:] = np.bincount(rng.integers(0, self.count, size=self.count), minlength=self.count)
+            drawn = np.empty((size, self.count), dtype=np.uint8)
+            few = max(1, _DRAWS // self.count)  # several samples in one call
+            for first in range(0, size, few):
+                drawn[first : first + few] = self._count(rng, min(few, size - first))
             yield np.ascontiguousarray(drawn.T)
+
+    def _count(self, rng: np.random.Generator, samples: int) -> NDArray[np.intp]:
+        """Draw clusters for some samples and count them: (samples, count)."""
+        draws = rng.integers(0, self.count, size=(samples, self.count))
+        draws += self.count * np.arange(samples)[:, None]
+        return np.bincount(draws.reshape(-1), minlength=samples * self.count).reshape(samples, self.count)
 
     def weights(self, n: int, seed: int) -> Iterator[Weights]:
         """The same samples row by row: arrays of shape (N, B) with the count of each row in each sample."""

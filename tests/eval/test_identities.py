@@ -71,6 +71,30 @@ def test_resampled_values_are_the_metric_of_the_rows_drawn(pairs, groups, metric
     np.testing.assert_allclose(fast, slow, atol=EXACT, equal_nan=True)
 
 
+@pytest.mark.parametrize("metric", ["auc", "average_precision"])
+def test_counts_fill_their_byte(metric):
+    """One patient with most rows, drawn up to 255 times: no total may run over."""
+    rng = np.random.default_rng(1)
+    number = np.r_[np.zeros(250, dtype=np.intp), rng.integers(1, 4, 50)]
+    y = (rng.random(300) < 0.4).astype(float)
+    s = np.round(rng.normal(size=300) + y, 1)
+    for counts in (np.array([[255, 3], [0, 255], [1, 2], [255, 0]]), rng.integers(0, 90, (4, 3)), np.ones((4, 1), int)):
+        fast = RESAMPLERS[metric](y == 1, s, number)(counts.astype(np.uint8))
+        function = {"auc": auc, "average_precision": average_precision}[metric]
+        slow = [function(np.repeat(y, c[number]), np.repeat(s, c[number])) for c in counts.T]
+        np.testing.assert_allclose(fast, slow, atol=EXACT)
+
+
+def test_samples_are_the_same_however_many_are_drawn_at_a_time(monkeypatch):
+    clusters = Clusters.of(None, 77)
+    usual = np.concatenate(list(clusters.counts(300, 5)), axis=1)
+    rng = np.random.default_rng(5)
+    by_hand = np.stack([np.bincount(rng.integers(0, 77, 77), minlength=77) for _ in range(300)], axis=1)
+    np.testing.assert_array_equal(usual, by_hand)
+    monkeypatch.setattr("kvlp.eval.resampling._DRAWS", 500)
+    np.testing.assert_array_equal(np.concatenate(list(clusters.counts(300, 5)), axis=1), usual)
+
+
 def test_threads_and_blocks_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     y, groups = (rng.random((500, 5)) < [0.03, 0.2, 0.5, 0.8, 0.97]).astype(float), rng.integers(0, 200, 500)
