@@ -42,15 +42,20 @@ SEARCH: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-def judge(graph: str, runs: list[tuple[str, str, dict[str, Any]]], *, repeats: int, part: str) -> dict[str, Any]:
-    """Evaluate each run and say on the terminal how it stands."""
+def judge(
+    graph: str, runs: list[tuple[str, str, dict[str, Any]]], out: Path, *, repeats: int, part: str, keep: bool
+) -> dict[str, Any]:
+    """Evaluate each run, say on the terminal how it stands, and write the figures so far (`keep`: beside old ones)."""
     opened = KnowledgeGraph.load(graph)
-    rows = []
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"] if keep and out.exists() else []
+    document: dict[str, Any] = {"graph": graph, "rows": rows}
     for name, method, settings in runs:
         report = evaluate_links(opened, method, repeats=repeats, part=part, **settings)  # type: ignore[arg-type]
         print("\n".join(report.lines()), file=sys.stderr, flush=True)
-        rows.append({"name": name, **report.to_dict()})
-    return {"graph": graph, "rows": rows}
+        row = {"name": name, **report.to_dict()}
+        document["rows"] = _joined(document["rows"], row) if keep else [*document["rows"], row]
+        out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return document
 
 
 def table(document: dict[str, Any]) -> str:
@@ -67,11 +72,10 @@ def table(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _joined(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """New rows instead of old ones of the same name, in the order of SHOWN."""
+def _joined(rows: list[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows with the new one instead of an old one of its name, in the order of SHOWN."""
     order = [name for name, _, _ in SHOWN]
-    rows = {row["name"]: row for row in [*old, *new]}
-    return sorted(rows.values(), key=lambda row: order.index(row["name"]))
+    return sorted([*(row for row in rows if row["name"] != new["name"]), new], key=lambda row: order.index(row["name"]))
 
 
 def _cell(estimate: dict[str, float]) -> str:
@@ -92,15 +96,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(table(json.loads(options.figures.read_text(encoding="utf-8"))))
         return
     part = "validation" if options.search else "test"
+    out = options.out or Path(tempfile.mkdtemp()) / "graph_vectors.json"
     if options.smoke:
-        document = judge(options.graph, [("gat", "gat", {"epochs": 2, "dim": 8})], repeats=1, part=part)
+        runs, repeats = [("gat", "gat", {"epochs": 2, "dim": 8})], 1
     else:
         runs = [run for run in (SEARCH if options.search else SHOWN) if not options.only or run[0] in options.only]
-        document = judge(options.graph, runs, repeats=REPEATS, part=part)
-    out = options.out or Path(tempfile.mkdtemp()) / "graph_vectors.json"
-    if options.only and out.exists():
-        document["rows"] = _joined(json.loads(out.read_text(encoding="utf-8"))["rows"], document["rows"])
-    out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        repeats = REPEATS
+    document = judge(options.graph, runs, out, repeats=repeats, part=part, keep=bool(options.only))
     print(table(document))
 
 
