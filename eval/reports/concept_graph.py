@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kvlp.eval.reports.credit import Credit
 from kvlp.eval.reports.facts import Fact, FactReader
-from kvlp.eval.reports.metric import Column, mean_column, read_each
+from kvlp.eval.reports.metric import Column, check_english, mean_column
+from kvlp.knowledge.linking.language import known_language
 
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
@@ -58,11 +59,15 @@ class ConceptGraphF1:
 
     Args:
         graph: whose concepts are facts.
-        linker: to use instead of a new one.
+        linker: to use instead of a new one; one that refuses other languages refuses such hypotheses, too.
+        language: "en" refuses references that are clearly not English; None reads them anyway.
     """
 
-    def __init__(self, graph: KnowledgeGraph, linker: EntityLinker | None = None) -> None:
+    def __init__(
+        self, graph: KnowledgeGraph, linker: EntityLinker | None = None, *, language: str | None = "en"
+    ) -> None:
         self.reader = FactReader(graph, linker)
+        self._language = known_language(language)
         self.credit = Credit(graph)
 
     def match(self, ref: str, hyp: str) -> Match:
@@ -71,8 +76,9 @@ class ConceptGraphF1:
 
     def __call__(self, refs: Sequence[str], hyps: Sequence[str]) -> list[Column]:
         """Columns concept-graph-precision, -recall and -f1, each in [0, 1]."""
-        pairs = zip(read_each(self.reader, refs, "refs"), read_each(self.reader, hyps, "hyps"), strict=True)
-        found = [match_facts(ref, hyp, self.credit) for ref, hyp in pairs]
+        if self._language is not None:
+            check_english(refs)
+        found = [self.match(ref, hyp) for ref, hyp in zip(refs, hyps, strict=True)]
         return [
             mean_column("concept-graph-f1", f"F1 of {_FACTS}; mean of reports", [m.f1 for m in found]),
             mean_column("concept-graph-precision", f"precision of {_FACTS}", [m.precision for m in found]),

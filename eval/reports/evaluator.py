@@ -84,7 +84,7 @@ class Evaluator:
     Example:
         >>> scores = Evaluator(["bleu-4", "concept-graph-f1"])(refs=refs, hyps=hyps)
         >>> print(scores.overall["concept-graph-f1"])
-        0.512 (0.481 to 0.543)
+        ... (... to ...)
 
     Raises:
         ConfigError: an unknown name, or none.

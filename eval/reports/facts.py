@@ -49,12 +49,12 @@ class FactReader:
 
     Args:
         graph: whose concepts are read.
-        linker: to use instead of a new `EntityLinker(graph)`.
+        linker: to use instead of a new one, which reads any language.
     """
 
     def __init__(self, graph: KnowledgeGraph, linker: EntityLinker | None = None) -> None:
         self.graph = graph
-        self.linker = linker or EntityLinker(graph)
+        self.linker = linker or EntityLinker(graph, language=None)
         silent = read_rules().unasserted_types
         kinds = {c.id: c.semantic_types[0] if c.semantic_types else "" for c in graph.concepts}
         self._silent = frozenset(i for i, kind in kinds.items() if kind in silent)
@@ -65,7 +65,7 @@ class FactReader:
         """The facts of a text.
 
         Raises:
-            DataError: not a string, or clearly not in the linker's language.
+            DataError: not a string, or not in the linker's language.
         """
         return self.of_mentions(self.linker(text))
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvlp.eval.reports.metric import Column, Floats, read_each
+from kvlp.eval.reports.metric import Column, Floats, check_english
 from kvlp.knowledge.labels import Classes, ReportLabeler, Uncertain
+from kvlp.knowledge.linking import EntityLinker
+from kvlp.knowledge.linking.language import known_language
 
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
-    from kvlp.knowledge.linking import EntityLinker
 
 __all__ = ["LabelF1"]
 
@@ -29,7 +30,8 @@ class LabelF1:
         graph: whose concepts are read.
         classes: as in `ReportLabeler`.
         uncertain: what a doubt becomes: "ones" (the usual choice for this metric), "zeros" or "graded".
-        linker: to use instead of a new one.
+        linker: to use instead of a new one; one that refuses other languages refuses such hypotheses, too.
+        language: "en" refuses references that are clearly not English; None reads them anyway.
         name: of the columns: "chexpert-f1" gives "chexpert-f1-micro" and "chexpert-f1-macro".
     """
 
@@ -40,14 +42,19 @@ class LabelF1:
         *,
         uncertain: Uncertain = "ones",
         linker: EntityLinker | None = None,
+        language: str | None = "en",
         name: str = "chexpert-f1",
     ) -> None:
+        linker = linker or EntityLinker(graph, language=None)
         self.labeler = ReportLabeler(graph, classes, uncertain=uncertain, linker=linker)
+        self._language = known_language(language)
         self.name, self._uncertain = name, uncertain
 
     def __call__(self, refs: Sequence[str], hyps: Sequence[str]) -> list[Column]:
         """Columns micro and macro, each in [0, 1]."""
-        gold, read = self._positive(refs, "refs"), self._positive(hyps, "hyps")
+        if self._language is not None:
+            check_english(refs)
+        gold, read = self._positive(refs), self._positive(hyps)
         parts = np.stack([gold & read, ~gold & read, gold & ~read], axis=1).astype(np.float64)
         each = _f1(parts.sum(axis=2).T)
         flat = parts.reshape(len(refs), -1)
@@ -64,8 +71,8 @@ class LabelF1:
             ),
         ]
 
-    def _positive(self, texts: Sequence[str], name: str) -> np.ndarray:
-        rows = [[label == 1.0 for label in labels.values()] for labels in read_each(self.labeler, texts, name)]
+    def _positive(self, texts: Sequence[str]) -> np.ndarray:
+        rows = [[label == 1.0 for label in labels.values()] for labels in map(self.labeler, texts)]
         return np.asarray(rows, dtype=bool).reshape(len(texts), len(self.labeler.classes))
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kvlp.errors import DataError, ShapeError
+from kvlp.knowledge.linking.language import language_of
 
-__all__ = ["Column", "Floats", "ReportMetric", "check_pairs", "mean_column", "read_each"]
-
-Read = TypeVar("Read")
+__all__ = ["Column", "Floats", "ReportMetric", "check_english", "check_pairs", "mean_column"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -77,19 +76,21 @@ def check_pairs(refs: Sequence[str], hyps: Sequence[str]) -> None:
                 raise DataError(f"{name}[{row}]: expected report text as str, got {type(text).__name__}")
 
 
-def read_each(read: Callable[[str], Read], texts: Sequence[str], name: str) -> list[Read]:
-    """Read each text.
+def check_english(refs: Sequence[str]) -> None:
+    """Refuse references that are clearly not English, of which a reader would find nothing.
+
+    Hypotheses are not checked: what a system writes in another language says nothing and is scored so.
 
     Raises:
-        DataError: one cannot be read (another language); `name` and the row stand before the reason.
+        DataError: the first such row and its language, never its content.
     """
-    found = []
-    for row, text in enumerate(texts):
-        try:
-            found.append(read(text))
-        except DataError as error:
-            raise DataError(f"{name}[{row}]: {error}") from error
-    return found
+    for row, text in enumerate(refs):
+        found = language_of(text)
+        if found is not None:
+            raise DataError(
+                f"refs[{row}]: expected an English reference, this looks like {found}; "
+                "leave the row out, or make the metric with language=None"
+            )
 
 
 def _ratio(sums: Floats) -> Floats:

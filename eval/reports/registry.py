@@ -41,10 +41,10 @@ class Tools:
 
     @cached_property
     def linker(self) -> EntityLinker:
-        """The linker of that graph."""
+        """The linker of that graph, which reads hypotheses in any language."""
         from kvlp.knowledge.linking import EntityLinker
 
-        return EntityLinker(self.graph)
+        return EntityLinker(self.graph, language=None)
 
 
 #: name -> how the metric is made

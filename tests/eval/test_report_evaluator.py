@@ -178,11 +178,11 @@ def test_the_command_scores_and_compares(table: Path, tmp_path: Path, capsys: An
 
 def test_the_command_plants_errors(tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "planted.json"
-    shown = run(capsys, "planted", "phantom", "--pairs", "10", "--metrics", "concept-graph-f1", "--out", out)
+    shown = run(capsys, "planted", "phantom", "--pairs", "5", "--metrics", "concept-graph-f1", "--out", out)
     assert "phantom, verbatim: right in share of pairs" in shown
     found = json.loads(out.read_text(encoding="utf-8"))["sources"]["phantom"]
     every = {r["kind"]: r for r in found["paraphrase"] if r["metric"] == "concept-graph-f1"}
     assert list(every) == ["all", "negation", "side", "severity", "omission", "insertion"]
-    assert every["all"]["n"] == 10
-    assert every["all"]["share"] >= 0.9
+    assert every["all"]["n"] == 5
+    assert every["all"]["share"] >= 0.8
     assert found["rate"]["concept-graph-f1"] > 0

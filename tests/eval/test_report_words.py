@@ -111,7 +111,8 @@ class Labels:
 def test_label_f1_is_that_of_scikit_learn() -> None:
     refs, hyps = ["Ab", "aB", "AB", "x"], ["A", "A", "aB", "b"]
     metric = LabelF1.__new__(LabelF1)
-    metric.labeler, metric.name, metric._uncertain = Labels(), "label-f1", "ones"  # type: ignore[assignment]
+    metric.labeler, metric.name = Labels(), "label-f1"  # type: ignore[assignment]
+    metric._uncertain, metric._language = "ones", "en"
     micro, macro = metric(refs, hyps)
     gold = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
     read = np.array([[1, 0], [1, 0], [0, 1], [0, 0]])
