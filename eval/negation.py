@@ -57,7 +57,7 @@ class Way:
 
     Attributes:
         axis: what it varies: one "wording" alone, one "synonym" alone, or another "style".
-        label: the stating sentence, the synonym, or the style.
+        label: the stating and the denying sentence, the synonym, or the style.
         auc: setting -> AUC; NaN where the labels do not define it.
     """
 
@@ -172,7 +172,7 @@ def _ways(writer: Prompts, name: str) -> Iterator[tuple[Axis, str, Lines, Lines]
     """Each single wording of the name, each synonym in all wordings, each further style of the name."""
     wordings = _both(writer, name, "wordings", synonyms=False)
     for states, denies in zip(*wordings):
-        yield "wording", states, [states], [denies]
+        yield "wording", f"{states} / {denies}", [states], [denies]
     if writer.concept(name) is None:
         return
     free = Prompts()
