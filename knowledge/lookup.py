@@ -5,10 +5,12 @@ A hash only proposes: what it finds is compared with the text itself, so that tw
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -20,21 +22,28 @@ if TYPE_CHECKING:
 
     from kvlp.typing import IntArray
 
+    Postings: TypeAlias = NDArray[np.uint32]
+
 __all__ = [
     "HashIndex",
     "WordIndex",
     "fold_texts",
     "hash_text",
     "hash_texts",
+    "in_pieces",
     "numbers_of",
     "text_buffers",
     "upper_texts",
+    "words_of",
 ]
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 #: texts hashed at once: what is made on the way stays in the processor's cache
 _CHUNK = 1 << 12
+#: texts that one core works on at a time
+_PIECE = 1 << 17
+T = TypeVar("T")
 #: a word's number, an entry and whether the word comes first are sorted as one 64-bit number
 _ENTRY_BITS = np.uint64(32)
 _POST = np.uint32(1)
@@ -62,6 +71,17 @@ def numbers_of(array: pa.Array, dtype: str) -> IntArray:
     data = array.buffers()[1] if len(array) else None
     whole = np.zeros(0, dtype) if data is None else np.frombuffer(data, dtype)
     return whole[array.offset : array.offset + len(array)]
+
+
+def in_pieces(make: Callable[[pa.Array, int], T], *columns: pa.Array) -> list[T]:
+    """Return what `make` makes of each piece of columns, and of how many texts stand before it; on several cores."""
+    pieces, before = [], 0
+    for column in columns:
+        for at in range(0, len(column), _PIECE):
+            pieces.append((column.slice(at, _PIECE), before + at))
+        before += len(column)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # NumPy and Arrow work beside each other
+        return list(pool.map(lambda piece: make(*piece), pieces))
 
 
 def hash_texts(texts: pa.Array) -> NDArray[np.uint64]:
@@ -171,16 +191,11 @@ class WordIndex:
     postings: NDArray[np.uint32]
 
     @classmethod
-    def build(cls, folded: Iterator[pa.Array]) -> tuple[pa.Array, IntArray, NDArray[np.uint32]]:
-        """Return words, indptr and postings of folded texts, which come in pieces and are numbered from 0."""
+    def build(cls, pieces: Sequence[tuple[pa.Array, NDArray[np.uint32]]]) -> tuple[pa.Array, IntArray, Postings]:
+        """Return words, indptr and postings of what `words_of` made of the entries, piece by piece."""
         import pyarrow as pa
 
-        start, coded, entries = 0, [], []
-        for piece in folded:
-            codes, numbers = _words_of(piece, start)
-            coded.append(codes)
-            entries.append(numbers)
-            start += len(piece)
+        coded, entries = [codes for codes, _ in pieces], [postings for _, postings in pieces]
         if not coded:
             return pa.array([], pa.large_string()), np.zeros(1, np.int64), np.zeros(0, np.uint32)
         unified = pa.chunked_array(coded).unify_dictionaries()
@@ -231,8 +246,8 @@ class WordIndex:
         return [w for w in self.words[first:last] if least <= len(w) <= most]
 
 
-def _words_of(folded: pa.Array, start: int) -> tuple[pa.Array, NDArray[np.uint32]]:
-    """Return the words of texts, dictionary-encoded, and their postings."""
+def words_of(folded: pa.Array, start: int) -> tuple[pa.Array, NDArray[np.uint32]]:
+    """Return the words of folded texts, dictionary-encoded, and their postings; the first text is entry `start`."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

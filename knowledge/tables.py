@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 
 from kvlp.errors import KnowledgeError
-from kvlp.knowledge.lookup import HashIndex, WordIndex, fold_texts, hash_texts, numbers_of, text_buffers, upper_texts
+from kvlp.knowledge.lookup import (
+    HashIndex,
+    WordIndex,
+    fold_texts,
+    hash_texts,
+    in_pieces,
+    numbers_of,
+    text_buffers,
+    upper_texts,
+    words_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,8 +57,6 @@ ARRAYS = {
     "word_indptr": "int64",
     "word_postings": "uint32",
 }
-#: surfaces folded at once
-_PIECE = 1 << 18
 #: rows made at once when all are gone through
 _TOGETHER = 1024
 
@@ -257,16 +265,13 @@ def _surface_indexes(
     """Index every surface: names first, then synonyms, then ids (see TableStore.entry for their numbers)."""
     import pyarrow.compute as pc
 
-    hashes, lengths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int32)]
+    def indexed(texts: pa.Array, start: int) -> tuple[Any, Any, Any]:
+        folded = fold_texts(texts)
+        return hash_texts(folded), np.asarray(pc.utf8_length(folded)).astype(np.int32), words_of(folded, start)
 
-    def folded() -> Iterator[pa.Array]:
-        for texts in (concepts.column("name"), concepts.column("synonyms").values, concepts.column("id")):
-            for at in range(0, len(texts), _PIECE):
-                piece = fold_texts(texts.slice(at, _PIECE))
-                hashes.append(hash_texts(piece))
-                lengths.append(np.asarray(pc.utf8_length(piece)).astype(np.int32))
-                yield piece
-
-    words = WordIndex.build(folded())
+    made = in_pieces(indexed, concepts.column("name"), concepts.column("synonyms").values, concepts.column("id"))
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(m[0] for m in made)])
+    lengths = np.concatenate([np.zeros(0, np.int32), *(m[1] for m in made)])
+    words = WordIndex.build([m[2] for m in made])
     say("words")
-    return HashIndex.of(np.concatenate(hashes)), np.concatenate(lengths), words
+    return HashIndex.of(hashes), lengths, words

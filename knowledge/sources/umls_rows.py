@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kvlp.errors import KnowledgeError
-from kvlp.knowledge.lookup import hash_texts
+from kvlp.knowledge.lookup import hash_texts, in_pieces
 from kvlp.knowledge.surfaces import near
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ _TOLD = {
 }
 #: examples kept of each reason
 _EXAMPLES = 5
-#: texts formed at once
-_PIECE = 1 << 18
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -182,8 +180,8 @@ def first_of_each(order: IntArray, rows: IntArray, texts: pa.Array, form: Callab
 
 
 def _hashes(texts: pa.Array, form: Callable[[pa.Array], pa.Array]) -> NDArray[np.uint64]:
-    parts = [hash_texts(form(texts.slice(at, _PIECE))) for at in range(0, len(texts), _PIECE)]
-    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+    parts = in_pieces(lambda piece, _: hash_texts(form(piece)), texts)
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
 def listed(rows: IntArray, texts: pa.Array, count: int) -> pa.Array:
