@@ -44,6 +44,8 @@ def test_edges_of_the_bins():
     assert reliability([0, 1, 1], [0.1, 0.2, 0.3], bins=10).count.tolist() == [1, 1, 1]
     tied = reliability([0, 1, 0, 1, 0], [0.3, 0.3, 0.3, 0.3, 0.9], bins=4, binning="mass")
     assert tied.count.tolist() == [4, 1]  # equal forecasts stay together
+    middle = reliability([0, 1, 1, 0], [0.1, 0.5, 0.5, 0.9], bins=2, binning="mass")
+    assert middle.count.tolist() == [1, 3]  # in the bin where the middle of their ranks lies
     assert reliability([1, 0], [0.5, 0.5], bins=4, binning="mass").observed.tolist() == [0.5]
 
 

@@ -39,7 +39,7 @@ def test_permutation_is_every_swap_but_for_chance(metric, name):
     rng = np.random.default_rng(3)
     groups = np.repeat(np.arange(8), 2)
     y = np.r_[1, 0, rng.integers(0, 2, 14)].astype(float)
-    a = np.clip(0.3 * y + 0.7 * rng.random(16), 0, 1)
+    a = np.clip(0.1 * y + 0.7 * rng.random(16), 0, 1)
     b = rng.random(16)
     first, second = (a, b) if metric is brier else (ranks(a), ranks(b))
     expected = every_swap(metric, y, first, second, groups.tolist())
