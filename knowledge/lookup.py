@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -215,7 +215,7 @@ class WordIndex:
         for numbers in found:
             flat[numbers] += flat.dtype.type(1)  # an entry with two such words counts once
         numbers = np.flatnonzero(flat)
-        return numbers, flat[numbers]
+        return numbers, cast("IntArray", flat[numbers])
 
     def leading(self, word: str, numbers: IntArray, entries: int) -> IntArray:
         """Return the places of those `numbers` whose first word begins with `word`."""

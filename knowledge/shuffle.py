@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvlp.knowledge.graph import Concept, KnowledgeGraph, Relation
 from kvlp.knowledge.store import MemoryStore
@@ -30,7 +30,7 @@ def shuffled(graph: KnowledgeGraph, seed: int, *, synonyms: bool = True, relatio
     giver = _exchange(ids, types, rng)
     moved = _exchange(ids, types, rng) if relations else None
     version = f"{graph.version}+shuffled.{seed}"
-    about = {"name": f"{graph.name}-shuffled", "version": version, "licence": graph.licence}
+    about: dict[str, Any] = {"name": f"{graph.name}-shuffled", "version": version, "licence": graph.licence}
     if not isinstance(graph.store, MemoryStore):
         from kvlp.knowledge.table_store import TableStore
 

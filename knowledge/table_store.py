@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from itertools import islice
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def _whole(method: Callable[Concatenate[TableStore, P], T]) -> Callable[Concaten
                 f"{self.where}: a number points to nothing; `kvlp kg validate` names the damaged file"
             ) from None
 
-    return call
+    return cast("Callable[Concatenate[TableStore, P], T]", call)
 
 
 class TableStore:

@@ -64,7 +64,10 @@ def test_bad_rule_files_get_one_clear_error(tmp_path: Path, content: bytes, mess
     [
         ("{name: x, says: maybe, looks: forward, phrases: [y]}", "rule 'x' says 'maybe'; expected absent, uncertain"),
         ("{name: x, says: absent, looks: up, phrases: [y]}", "rule 'x' looks 'up'; expected one of forward, backward"),
-        ("{name: x, says: uncertain, looks: forward, phrases: [y]}", "rule 'x' has the doubt ''; .* need one of unlikely"),
+        (
+            "{name: x, says: uncertain, looks: forward, phrases: [y]}",
+            "rule 'x' has the doubt ''; .* need one of unlikely",
+        ),
         ("{name: x, says: absent, doubt: possible, looks: forward, phrases: [y]}", "others have none"),
     ],
 )
