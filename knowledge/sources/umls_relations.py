@@ -184,10 +184,8 @@ def _without_circles(
     kept = np.ones(len(heads), bool)
     is_a = np.flatnonzero(np.asarray([p[0] == "is_a" for p in pairs] or [False], bool)[codes])
     head, tail = heads[is_a].astype(np.int64), tails[is_a].astype(np.int64)
-    there, turned = np.unique((head << 32) | tail), (tail << 32) | head
-    at = np.searchsorted(there, turned)
-    at[at == len(there)] = 0
-    wrong = there[at] == turned if len(there) else np.zeros(0, bool)
+    stated = (head << 32) | tail
+    wrong = np.isin(stated, np.intersect1d(stated, (tail << 32) | head))
     report.example("circle", _circles(cuis, head[wrong], tail[wrong]))
     rest = np.flatnonzero(~wrong)
     circle = rest[in_circles(head[rest], tail[rest])]

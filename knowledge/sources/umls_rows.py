@@ -150,7 +150,9 @@ def places(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> tuple[IntArra
     """Return where each key stands in the sorted `known`, and whether it does."""
     if not len(known):
         return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
-    at = np.searchsorted(known, keys)
+    order = np.argsort(keys, kind="stable")  # a search in order goes through memory in order: many times as fast
+    at = np.empty(len(keys), np.int64)
+    at[order] = np.searchsorted(known, keys[order])
     at[at == len(known)] = 0
     return at, np.asarray(known[at] == keys)
 
