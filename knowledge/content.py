@@ -71,7 +71,10 @@ class _Links:
 
     def lines(self, first: int, last: int) -> list[str]:
         """What the concepts from row `first` to before `last` head."""
-        start, end = self._columns[0].searchsorted([first, last])
+        import numpy as np
+
+        heads = self._columns[0]
+        start, end = heads.searchsorted(np.asarray([first, last], heads.dtype))  # of one type: else all are copied
         numbers = (column[start:end].tolist() for column in self._columns)
         ids, types, sources = self._ids, self._types, self._sources
         return [f"[{ids[h]}, {types[k]}, {ids[t]}, {sources[s]}]\n" for h, k, t, s in zip(*numbers, strict=True)]
