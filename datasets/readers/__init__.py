@@ -29,6 +29,8 @@ def _lazy(module: str) -> Reader:
 
 #: name -> reader; see CONTRIBUTING, "add a data reader"
 READERS: Mapping[str, Reader] = {
+    "chestxray14": _lazy("chestxray14"),
+    "chexpert": _lazy("chexpert"),
     "cxr-real": _lazy("cxr_real"),
     "folder": _lazy("folder"),
     "iu-xray": _lazy("iu_xray"),

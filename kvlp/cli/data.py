@@ -26,7 +26,7 @@ _SHOWN = 50
 
 @app.command("import")
 def import_(
-    reader: str = typer.Argument(..., help="cxr-real, iu-xray, folder or phantom."),
+    reader: str = typer.Argument(..., help="folder, phantom, cxr-real, iu-xray, or a benchmark (kvlp eval --list)."),
     src: str = typer.Argument("", help="The source folder or file; for phantom the number of patients."),
     out: Path = typer.Option(..., "--out", help="The folder of the new manifest."),
     licence: str = typer.Option("", help="Keep records whose licence matches this pattern, such as 'CC BY*'."),

@@ -1,9 +1,10 @@
-"""`kvlp eval`: evaluate a checkpoint on a manifest, with intervals; writes rows and one page."""
+"""`kvlp eval`: evaluate a checkpoint on a manifest or a benchmark, with intervals; writes rows and one page."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +12,23 @@ import typer
 
 if TYPE_CHECKING:
     from kvlp.datasets.manifest import Manifest
-    from kvlp.eval.evaluate import Evaluation
+    from kvlp.eval.evaluate import EvalOptions, Evaluation
+    from kvlp.eval.page.blocks import Block
     from kvlp.eval.results import Result
 
-__all__ = ["command"]
+__all__ = ["Ask", "command", "progress", "show", "write"]
 
 #: metrics that stand in the rows and on the page, and are not printed; and those of which only the mean is
 _QUIET, _BY_MEAN = ("average_precision", "auc_sd_over_prompts"), ("negation_auc", "auc_over_prompts")
 
 
 def command(
-    checkpoint: str = typer.Argument(..., metavar="CKPT", help="A model folder, or any name that kvlp.load takes."),
-    data: Path = typer.Option(..., "--data", help="Manifest with labels: CSV, JSONL or Parquet."),
-    out: Path = typer.Option(..., "--out", help="Folder for results.jsonl and report.html."),
+    what: str = typer.Argument(
+        "", metavar="CKPT|BENCHMARK", help="A model that kvlp.load takes, or a benchmark's name."
+    ),
+    data: Path = typer.Option(None, "--data", help="Manifest with labels (CSV, JSONL, Parquet); a benchmark's folder."),
+    out: Path = typer.Option(None, "--out", help="Folder for results.jsonl and report.html."),
+    model: str = typer.Option("", "--model", metavar="CKPT", help="The model, with a benchmark."),
     split: str = typer.Option("test", "--split", help='Split to score; "all" takes every row.'),
     source: str = typer.Option("", "--source", help="Only rows of this source: score within one, too."),
     classes: list[str] = typer.Option(
@@ -38,35 +43,84 @@ def command(
     seed: int = typer.Option(0, "--seed", help="Seed of the resamples."),
     with_images: bool = typer.Option(False, "--with-images", help="Put pictures of patients into the page."),
     device: str = typer.Option("cpu", "--device", help="Torch device."),
+    listing: bool = typer.Option(False, "--list", help="List the benchmarks."),
+    card: str = typer.Option("", "--card", metavar="BENCHMARK", help="Print a benchmark's data card."),
     as_json: bool = typer.Option(False, "--json", help="Print the rows as one JSON document."),
 ) -> None:
-    """Evaluate a checkpoint on a manifest: AUC by class, negation, retrieval, all with 95 % intervals over patients."""
+    """Evaluate a model on a manifest or a benchmark: AUC by class, negation, retrieval, with 95 % intervals."""
+    from kvlp.cli import eval_benchmark
+
+    if listing or card:
+        eval_benchmark.show_cards(card, as_json=as_json)
+        return
+    named = eval_benchmark.is_benchmark(what)
+    _require_sense(what, data, out, model, style, named=named)
+    from kvlp.eval.evaluate import EvalOptions
+
+    options = EvalOptions(resamples=resamples, split=split, style=style, synonyms=synonyms)  # type: ignore[arg-type]
+    ask = Ask(
+        model if named else what, data, out, graph, device, seed, options, with_images=with_images, as_json=as_json
+    )
+    if named:
+        eval_benchmark.run(what, ask)
+    else:
+        _run(ask, split, source, [n.strip() for part in classes for n in part.split(",") if n.strip()], query, controls)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What both ways of `kvlp eval` are told."""
+
+    checkpoint: str
+    data: Path
+    out: Path
+    graph: str
+    device: str
+    seed: int
+    options: EvalOptions
+    with_images: bool
+    as_json: bool
+
+
+def _require_sense(what: str, data: Path | None, out: Path | None, model: str, style: str, *, named: bool) -> None:
     if style not in ("ensemble", "plain"):
         raise typer.BadParameter("expected 'ensemble' or 'plain'", param_hint="--style")
+    if not what:
+        raise typer.BadParameter("give a checkpoint or a benchmark's name (--list)", param_hint="CKPT|BENCHMARK")
+    for name, value in (("--data", data), ("--out", out)):
+        if value is None:
+            raise typer.BadParameter("is needed", param_hint=name)
+    if named and not model:
+        raise typer.BadParameter(f"the benchmark {what!r} needs a model", param_hint="--model")
+    if model and not named:
+        raise typer.BadParameter(f"goes with a benchmark's name, and {what!r} is none (--list)", param_hint="--model")
+
+
+def _run(ask: Ask, split: str, source: str, names: list[str], query: list[str], controls: str) -> None:
     from kvlp.checkpoints import load
     from kvlp.cli.zeroshot import load_graph
     from kvlp.datasets.manifest import Manifest
-    from kvlp.eval.evaluate import EvalOptions, evaluate
+    from kvlp.eval.evaluate import evaluate
     from kvlp.eval.tasks import default_classes, group_by_naming
 
-    whole = Manifest.load(data)
+    whole = Manifest.load(ask.data)
     chosen = _subset(whole, split, source)
-    model = load(checkpoint, device)
-    knowledge = load_graph(graph)
-    names = [name.strip() for part in classes for name in part.split(",") if name.strip()]
+    model = load(ask.checkpoint, ask.device)
+    knowledge = load_graph(ask.graph)
     result = evaluate(
         model,
         chosen,
         names or group_by_naming(default_classes(chosen), knowledge, model.card.get("named_concepts")),
         knowledge,
-        seed=seed,
+        seed=ask.seed,
         queries=[_query(text) for text in query] or None,
-        options=EvalOptions(resamples=resamples, split=split, style=style, synonyms=synonyms),  # type: ignore[arg-type]
-        progress=_progress(),
+        options=ask.options,
+        progress=progress(),
     )
     rows = _controls(result, _subset(whole, controls, source), chosen, knowledge) if controls else []
-    paths = _write(result, rows, chosen, out, with_images=with_images, title=f"Evaluation of {Path(checkpoint).name}")
-    _show(result, rows, paths, as_json=as_json)
+    title = f"Evaluation of {Path(ask.checkpoint).name}"
+    paths = write(result, rows, chosen, ask.out, with_images=ask.with_images, title=title)
+    show(result, rows, paths, as_json=ask.as_json)
 
 
 def _subset(manifest: Manifest, split: str, source: str) -> Manifest:
@@ -83,11 +137,12 @@ def _query(text: str) -> Any:
     return Query(words.strip(), tuple(part.strip() for part in target.split(" and ") if part.strip()))
 
 
-def _progress() -> Any:
+def progress() -> Any:
+    """A progress line on a terminal, else None."""
     from kvlp.cli.zeroshot import counter
 
-    show = counter("read and encode")
-    return None if show is None else lambda _, done, total: show(done, total)
+    line = counter("read and encode")
+    return None if line is None else lambda _, done, total: line(done, total)
 
 
 def _controls(result: Evaluation, train: Manifest, chosen: Manifest, knowledge: Any) -> list[Result]:
@@ -103,9 +158,17 @@ def _controls(result: Evaluation, train: Manifest, chosen: Manifest, knowledge: 
     return [row for name, table in scores.items() for row in control_results(result, name, table)]
 
 
-def _write(
-    result: Evaluation, controls: Sequence[Result], manifest: Manifest, out: Path, *, with_images: bool, title: str
+def write(
+    result: Evaluation,
+    controls: Sequence[Result],
+    manifest: Manifest,
+    out: Path,
+    *,
+    with_images: bool,
+    title: str,
+    before: Sequence[Block] = (),
 ) -> dict[str, Path]:
+    """Write results.jsonl and report.html; `before` are blocks for the top of the page."""
     from kvlp.eval.page import write_page
     from kvlp.eval.page.report import evaluation_blocks
     from kvlp.eval.results import write_results
@@ -117,11 +180,19 @@ def _write(
     where = f"{len(result.records):,} images, split {result.provenance.split or 'all'}"
     return {
         "results": write_results(out / "results.jsonl", [*result.results, *controls]),
-        "page": write_page(out / "report.html", title, blocks, subtitle=where),
+        "page": write_page(out / "report.html", title, [*before, *blocks], subtitle=where),
     }
 
 
-def _show(result: Evaluation, controls: Sequence[Result], paths: dict[str, Path], *, as_json: bool) -> None:
+def show(
+    result: Evaluation,
+    controls: Sequence[Result],
+    paths: dict[str, Path],
+    *,
+    as_json: bool,
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """Print the figures, as lines or as one JSON document with the keys of `more`."""
     rows = [*result.results, *controls]
     if as_json:
         document = {
@@ -129,9 +200,12 @@ def _show(result: Evaluation, controls: Sequence[Result], paths: dict[str, Path]
             "images": len(result.records),
             "skipped": [{"row": row, "reason": reason} for row, reason in result.skipped],
             "rows": [row.to_dict() for row in rows],
+            **(more or {}),
         }
         typer.echo(json.dumps(document, indent=2, allow_nan=False))
         return
+    for line in _remarks(more):
+        typer.echo(f"kvlp: {line}", err=True)
     for number, reason in result.skipped:
         typer.echo(f"kvlp: row {number} of the rows chosen left out: {reason}", err=True)
     wide = max(len(row.target) for row in rows)
@@ -141,4 +215,10 @@ def _show(result: Evaluation, controls: Sequence[Result], paths: dict[str, Path]
             group = f" ({row.group})" if row.target == "macro" else ""
             figure = f"{row.value:.3f}" + ("" if row.low != row.low else f"  {row.low:.3f} to {row.high:.3f}")
             typer.echo(f"{row.metric:16}  {row.target + group:{wide + 9}}  {row.setting:10}  {figure}")
-    typer.echo(f"\n{paths['results']}\n{paths['page']}")
+    typer.echo("\n" + "\n".join(str(path) for path in paths.values()))
+
+
+def _remarks(more: Mapping[str, object] | None) -> list[str]:
+    """What a benchmark says beside its figures."""
+    facts = (more or {}).get("benchmark")
+    return [str(line) for line in facts.get("remarks", [])] if isinstance(facts, dict) else []
