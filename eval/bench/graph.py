@@ -41,7 +41,10 @@ def run(options: BenchOptions) -> list[Measure]:
 
 
 def _at_size(size: float, options: BenchOptions) -> list[Measure]:
-    with tempfile.TemporaryDirectory(prefix="kvlp-graph-", dir=options.settings.get("scratch")) as scratch:
+    room = options.settings.get("scratch")
+    if room is not None:
+        Path(room).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="kvlp-graph-", dir=room) as scratch:
         release, out = Path(scratch) / "release", Path(scratch) / "graph"
         concepts, names, relations = (max(1, round(size * FULL[of])) for of in ("concepts", "names", "relations"))
         start = time.perf_counter()

@@ -134,7 +134,7 @@ class ArchiveMachine(RuleBasedStateMachine):
 
 
 def test_any_order_of_things():
-    quick = settings(max_examples=20, stateful_step_count=20, suppress_health_check=list(HealthCheck))
+    quick = settings(max_examples=8, stateful_step_count=20, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(ArchiveMachine, settings=quick)
 
 

@@ -77,7 +77,7 @@ def test_tier_counts_its_tests(tmp_path: Path, repository: Path) -> None:
 
 
 def test_tier_fails_with_a_failing_test_and_starts_nothing_after_its_budget(tmp_path: Path, repository: Path) -> None:
-    done = run_tier(tmp_path, repository, "time.sleep(9)", "--budget", "0.05")
+    done = run_tier(tmp_path, repository, "time.sleep(4)", "--budget", "0.05")
     assert done.returncode == 1
     assert "slow tier: 2 of 3 selected, 1 passed, 1 failed" in done.stdout.splitlines()[-1]
 

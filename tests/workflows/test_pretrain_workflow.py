@@ -41,7 +41,7 @@ def manifest_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pretrain_evaluates_compares_and_writes_one_page(manifest_path: Path, tmp_path: Path):
     out = tmp_path / "run"
-    settings = ["stages.0.steps=6", "threads=1"]
+    settings = ["stages.0.steps=3", "threads=1"]
     outcome = pretrain("smoke-cpu", data=manifest_path, out=out, overrides=settings, compare=["smoke-cpu"])
     rows = read_results(out / "results.jsonl")
     assert [r.to_dict() for r in rows] == [r.to_dict() for r in outcome.results]
@@ -91,6 +91,7 @@ def test_the_quickstart_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest
     assert again.figure("POS", "seen").value == outcome.figure("POS", "seen").value  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_call_beside_answers_refuses_or_is_missed():
     with _Beside(os.path.basename, "a/b") as beside:
         assert beside.result() == "b"
