@@ -28,8 +28,7 @@ def progress_line(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]
             return
         if new_phase and terminal and shown["line"]:
             sys.stderr.write("\n")
-        note = f"  {progress.note}" if progress.note else ""
-        line = f"{progress.phase}: {progress.done}/{progress.total}  {_rate(progress)}{note}"
+        line = "  ".join(filter(None, (f"{progress.phase}: {_count(progress)}", _rate(progress), progress.note)))
         sys.stderr.write(f"\r\x1b[K{line}" if terminal else f"{line}\n")
         sys.stderr.flush()
         shown.update(phase=progress.phase, at=now, line=line)
@@ -39,6 +38,16 @@ def progress_line(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]
         sys.stderr.write("\n")
 
 
+def _count(progress: Progress) -> str:
+    """A phase of one piece is under way or done; counting it tells nothing."""
+    if progress.total > 1:
+        return f"{progress.done}/{progress.total}"
+    return "done" if progress.done >= progress.total else "..."
+
+
 def _rate(progress: Progress) -> str:
+    """Nothing while the rate is not known."""
+    if progress.rate <= 0:
+        return ""
     left = round(progress.left)
     return f"{progress.rate:.1f}/s, {left // 60}:{left % 60:02d} left"
