@@ -40,6 +40,8 @@ from kvlp.typing import PathLike
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from kvlp.checkpoint_query import QueryScorer
+
 __all__ = ["FORMAT", "Model", "load", "model_card", "save_checkpoint", "shipped"]
 
 #: version of the folder's layout
@@ -139,6 +141,17 @@ class Model:
         source = self.tokenizer.source
         return dict(sorted(source.get_vocab().items())) if source is not None else {}
 
+    @cached_property
+    def query(self) -> QueryScorer:
+        """The query network as a scorer of its own, with the same contract `score(images, prompts)`.
+
+        Raises:
+            CheckpointError: the model was trained without one, or its tensors are damaged.
+        """
+        from kvlp.checkpoint_query import QueryScorer
+
+        return QueryScorer(self)
+
     def encode_image(self, images: Sequence[object] | NDArray[Any], *, batch_size: int = 64) -> NDArray[np.float32]:
         """Embed images.
 
@@ -156,9 +169,13 @@ class Model:
         _require_sequence(images)
         parts = []
         for start in range(0, len(images), batch_size):
-            squares = [self._fit(images[i], i) for i in range(start, min(start + batch_size, len(images)))]
-            parts.append(self.encode_pixels(self.preprocess.normalise(np.stack(squares))))
+            parts.append(self.encode_pixels(self.pixels(images, start, start + batch_size)))
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+
+    def pixels(self, images: Sequence[object] | NDArray[Any], start: int, stop: int) -> torch.Tensor:
+        """What the image tower sees of images[start:stop]: float (n, 3, S, S). Raises as `encode_image`."""
+        squares = [self._fit(images[i], i) for i in range(start, min(stop, len(images)))]
+        return self.preprocess.normalise(np.stack(squares))
 
     def _fit(self, image: object, position: int) -> NDArray[np.uint8]:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,14 +17,19 @@ __all__ = ["KnowledgeAlignLoss"]
 class KnowledgeAlignLoss(nn.Module):
     """Pull two texts about the same concept together, and apart from texts about other concepts.
 
-    Soft targets: rows of one concept are all positives of each other, sharing the target evenly.
+    Soft targets: rows of one concept are all positives of each other, sharing the target evenly: it sums to 1
+    (`targets="sum"`), or its length is 1 (`"l2"`), which weighs concepts of many rows more.
 
     Shape: first_emb (N, D), second_emb (N, D) of unit norm; concept (N,) integers, equal where two rows are about
         the same concept (and the same polarity); scale scalar (already exponentiated) -> scalar in float32.
     Raises: ShapeError if shapes do not fit.
     Reference: KAD stage 1 (Zhang et al. 2023, Nature Communications 14:4542), knowledge encoder.
-    Deviation: targets sum to 1 in each row; the published code divides them by their L2 norm.
+    Deviation: targets sum to 1 in each row; the published code divides them by their L2 norm, which is `targets="l2"`.
     """
+
+    def __init__(self, *, targets: Literal["sum", "l2"] = "sum") -> None:
+        super().__init__()
+        self.targets = targets
 
     def forward(self, first_emb: Tensor, second_emb: Tensor, concept: Tensor, scale: Tensor) -> LossOutput:
         check_same_width(first_emb=first_emb, second_emb=second_emb)
@@ -34,6 +41,8 @@ class KnowledgeAlignLoss(nn.Module):
         logits = scale.float() * first_emb.float() @ second_emb.float().T  # (N, N)
         same = concept[:, None] == concept[None, :]
         targets = same.float() / same.sum(dim=1, keepdim=True)
+        if self.targets == "l2":
+            targets = F.normalize(same.float(), dim=1)
         forward = -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
         backward = -(targets * F.log_softmax(logits.T, dim=1)).sum(dim=1).mean()
         total = (forward + backward) / 2

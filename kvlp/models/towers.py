@@ -47,6 +47,7 @@ TEXT_TOWERS: dict[str, dict[str, Any]] = {
     "tiny-text": _text(width=128, heads=4, layers=2),
     "small-text": _text(width=256, heads=4, layers=4),
     "tiny-bert": _bert(width=128, heads=4, layers=2),
+    "base-bert": _bert(width=768, heads=12, layers=12),
 }
 
 TOWERS: dict[str, dict[str, Any]] = {**IMAGE_TOWERS, **TEXT_TOWERS}

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from kvlp.training.augment import augment
-from kvlp.training.texts import EntityPrompts, KnowledgePairs, TextRows
+from kvlp.training.objectives.part import Drawn, Samplers
+from kvlp.training.texts import TextRows
 
 if TYPE_CHECKING:
     from kvlp.typing import IntArray
@@ -54,9 +55,8 @@ class Batches:
         tokenize: texts -> (n, L) token ids, padded to the longest.
         normalise: (n, S, S) uint8 or float in [0, 1] -> (n, 3, S, S) float, as the image tower wants it.
         with_images: False for a stage of texts alone, whose steps have no rows.
-        image_emb: (N, D) unit embeddings that stand for the images of all rows, or None.
-        entity, knowledge: samplers, or None where the stage has no such loss.
-        knowledge_every: knowledge pairs come with every so-manieth step.
+        image_features: name -> (N, ...) features that stand for the images of all rows, or None.
+        samplers: what the losses of the stage draw, in their order.
     """
 
     rows: TrainingRows
@@ -68,16 +68,18 @@ class Batches:
     max_sentences: int
     augmented: bool
     with_images: bool = True
-    image_emb: Tensor | None = None
-    entity: EntityPrompts | None = None
-    knowledge: KnowledgePairs | None = None
-    knowledge_every: int = 2
-    knowledge_pairs: int = 96
+    image_features: Batch | None = None
+    samplers: Sequence[Samplers] = ()
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in one pass over the rows."""
         return max(1, round(len(self.rows) / (self.batch_size * self.accumulate)))
+
+    @property
+    def draws(self) -> bool:
+        """Whether a step has anything in it: rows, or texts that some loss draws."""
+        return self.with_images or any(sampler.shared for sampler in self.samplers)
 
     def steps(self, start: int, stop: int) -> Iterator[tuple[list[Batch], Batch]]:
         """The steps from `start` to `stop`: micro-batches of rows, and what all of them share (prompts, pairs)."""
@@ -89,7 +91,8 @@ class Batches:
                 order = epoch_batches(len(self.rows), self.batch_size * self.accumulate, (*self.seed, epoch))
             rng = np.random.default_rng([*self.seed, 1, step])
             parts = np.array_split(order[step % self.steps_per_epoch], self.accumulate) if self.with_images else []
-            micro = [self._rows(part, rng) for part in parts]
+            own = np.random.default_rng([*self.seed, 2, step])  # another, so that rows are the same whatever is added
+            micro = [{**self._rows(part, rng), **self._own(part, own)} for part in parts]
             yield micro, self._shared(step, rng)
 
     def _rows(self, indices: IntArray, rng: np.random.Generator) -> Batch:
@@ -103,18 +106,21 @@ class Batches:
         }
 
     def _images(self, indices: IntArray, rng: np.random.Generator) -> Batch:
-        if self.image_emb is not None:
-            return {"image_emb": self.image_emb[torch.from_numpy(indices)]}
+        if self.image_features is not None:
+            return {name: values[torch.from_numpy(indices)] for name, values in self.image_features.items()}
         pixels = torch.from_numpy(self.rows.pixels[np.sort(indices)][np.argsort(np.argsort(indices))])
         return {"image": self.normalise(augment(pixels, rng) if self.augmented else pixels)}
 
+    def _own(self, indices: IntArray, rng: np.random.Generator) -> Batch:
+        drawn = [sampler.rows(indices, rng) for sampler in self.samplers if sampler.rows]
+        return {name: value for one in drawn for name, value in self._tensors(one).items()}
+
     def _shared(self, step: int, rng: np.random.Generator) -> Batch:
-        shared: Batch = {}
-        if self.entity is not None and self.entity.concepts:
-            present, absent = self.entity.sample(rng)
-            shared["prompts"] = self.tokenize([*present, *absent])  # (2C, L): present, then absent
-        if self.knowledge is not None and step % self.knowledge_every == 0:
-            first, second, concept = self.knowledge.sample(rng, self.knowledge_pairs)
-            shared["pairs"] = self.tokenize([*first, *second])  # (2P, L): first texts, then second ones
-            shared["concept"] = torch.from_numpy(concept)
-        return shared
+        drawn = [sampler.shared(step, rng) for sampler in self.samplers if sampler.shared]
+        return {name: value for one in drawn for name, value in self._tensors(one).items()}
+
+    def _tensors(self, drawn: Drawn) -> Batch:
+        return {
+            name: torch.from_numpy(values) if isinstance(values, np.ndarray) else self.tokenize(list(values))
+            for name, values in drawn.items()
+        }

@@ -132,7 +132,7 @@ def _forward_backward(
             output = task.loss(task.encode_shared(shared), {}, shared)
         output.total.backward()
         return output.total.detach(), output.parts
-    whole = {name: torch.cat([batch[name] for batch in micro]) for name in ("labels", "signature")}
+    whole = {name: torch.cat([batch[name] for batch in micro]) for name in micro[0] if _joins(name, micro[0])}
     if len(micro) == 1 and side_by_side:
         batch = micro[0]
         parts = forward_apart(
@@ -165,6 +165,11 @@ def _forward_backward(
         names = [name for name in gradients if features[name].requires_grad]
         torch.autograd.backward([features[n] for n in names], [gradients[n][i].to(features[n].dtype) for n in names])
     return output.total.detach(), output.parts
+
+
+def _joins(name: str, batch: Batch) -> bool:
+    """Whether losses see it as it is: labels and the like, neither pixels nor tokens, which may differ in length."""
+    return name == "labels" or batch[name].ndim == 1
 
 
 def _with_gradient(task: PretrainTask) -> list[Tensor]:

@@ -4,56 +4,54 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from kvlp.errors import ConfigError
 from kvlp.knowledge.embedding.settings import resolve
+from kvlp.training.objectives import ClipPart, Losses
+from kvlp.training.settings import Positive, Strict
 
 __all__ = [
-    "ClipPart",
-    "ConceptAlignPart",
     "ConceptVectorsPart",
-    "EntityPart",
+    "Difference",
     "EvaluationPart",
-    "KnowledgePart",
+    "QueryNetworkPart",
     "Recipe",
     "Stage",
+    "ValidationPart",
     "apply_overrides",
+    "derived",
     "load_recipe",
     "recipe_names",
     "recipe_text",
 ]
 
-Positive = Annotated[int, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
-
-
-class ModelSettings(_Strict):
+class ModelSettings(Strict):
     """The two towers and what goes into them.
 
     A tower is a small one of ours by name (`kvlp.models.towers.TOWERS`); an image tower may be any timm name too, a
     text tower a folder of a transformers encoder: with its weights, and then its tokenizer, where it holds any.
     `start` names a model whose towers and weights the run begins from: a checkpoint of ours or an open_clip one
-    (`open_clip:NAME/FILE`, `local-dir:FOLDER`).
+    (`open_clip:NAME/FILE`, `local-dir:FOLDER`). `projection`: how a timm tower's features come into the joint space: by
+    a matrix, or by a network of two layers.
     """
 
     image: str = "tiny-cnn"
     text: str = "tiny-text"
     embed_dim: Positive = 128
     image_size: Positive = 96
+    projection: Literal["linear", "mlp"] = "linear"
     start: str | None = None
 
 
-class TokenizerSettings(_Strict):
+class TokenizerSettings(Strict):
     """A vocabulary built from the graph and from pieces that several patients share, or one from a file."""
 
     vocabulary: Path | None = None
@@ -62,24 +60,25 @@ class TokenizerSettings(_Strict):
     context_length: Positive = 48
 
 
-class DataSettings(_Strict):
+class DataSettings(Strict):
     """Which rows are read and how a report becomes text.
 
     `max_sentences`: a training text is a random subset of 1 to this many sentences of the report (0: whole report).
     `text`: `report`, or `labels` to write sentences from labels even where a report exists, or `auto`: labels only
-    where there is no report. Rows with neither are left out and named in skipped.jsonl; more than the share
-    `max_skipped` of them stops the run.
+    where there is no report; `entities` writes a sentence for each finding that the report states or denies, `tags` the
+    same in KAD's words ("pneumothorax observation definitely absent"). Rows with neither report nor labels are left out
+    and named in skipped.jsonl; more than the share `max_skipped` of them stops the run.
     """
 
     split: str = "train"
-    text: Literal["auto", "report", "labels"] = "auto"
+    text: Literal["auto", "report", "labels", "entities", "tags"] = "auto"
     max_sentences: Annotated[int, Field(ge=0)] = 3
     max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01
     shuffle_reports: bool = False
     augment: bool = True
 
 
-class KnowledgeSettings(_Strict):
+class KnowledgeSettings(Strict):
     """The graph, and the controls: `use=false` leaves it out of training, `shuffled` permutes it with that seed.
 
     `min_patients`: a finding counts as named once it is named in reports of this many patients.
@@ -91,46 +90,7 @@ class KnowledgeSettings(_Strict):
     min_patients: Positive = 5
 
 
-class ClipPart(_Strict):
-    """Weight and settings of the contrastive loss."""
-
-    weight: Weight = 1.0
-    duplicates: Literal["ignore", "positive"] = "ignore"
-
-
-class EntityPart(_Strict):
-    """Weight and settings of the cross-image entity loss; `scale` is where its learned scale begins."""
-
-    weight: Weight = 1.0
-    scale: Annotated[float, Field(ge=1, le=100)] = 10.0
-    balanced: bool = True
-    descriptions: Annotated[float, Field(ge=0, le=1)] = 0.3
-
-
-class KnowledgePart(_Strict):
-    """Weight and settings of the knowledge alignment: `pairs` text pairs every `every` steps."""
-
-    weight: Weight = 1.0
-    every: Positive = 2
-    pairs: Positive = 96
-    negated: Annotated[float, Field(ge=0, le=1)] = 0.25
-
-
-class ConceptAlignPart(_Strict):
-    """Weight and settings of the alignment with concept vectors, which `concept_vectors` in the recipe names.
-
-    `unmentioned`: what a concept is of which the report does not speak: `ignore`d, or `absent` as in ARL. `texts`: the
-    report's embedding is aligned too, not the image's alone; a text that is a random subset of the report's sentences
-    (`data.max_sentences`) is then asked for what the whole report says.
-    """
-
-    weight: Weight = 1.0
-    unmentioned: Literal["ignore", "absent"] = "ignore"
-    balanced: bool = True
-    texts: bool = True
-
-
-class ConceptVectorsPart(_Strict):
+class ConceptVectorsPart(Strict):
     """Which vectors stand for the graph's concepts: a method of `graph.embed` and its settings; None is its default.
 
     They are made once of the graph that trains the model (the permuted one in the shuffled control), kept in the run
@@ -152,21 +112,22 @@ class ConceptVectorsPart(_Strict):
         return self.model_dump(exclude={"method"}, exclude_none=True)
 
 
-class Losses(_Strict):
-    """The losses of a stage; one left out (or of weight 0) is not computed."""
+class QueryNetworkPart(Strict):
+    """How the query network is built; it lasts over the stages and is saved in the checkpoint (`model.query`).
 
-    clip: ClipPart | None = None
-    entity: EntityPart | None = None
-    knowledge: KnowledgePart | None = None
-    concept_align: ConceptAlignPart | None = None
+    `states`: false, true and, with 3, uncertain. `mix_queries`: queries attend to each other, as published; the answer
+    to one then depends on what else is asked.
+    """
 
-    @property
-    def with_images(self) -> bool:
-        """Whether some loss looks at images."""
-        return bool(self.clip or self.entity or self.concept_align)
+    layers: Positive = 4
+    heads: Positive = 4
+    ffn: Positive = 1024
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    states: Literal[2, 3] = 3
+    mix_queries: bool = False
 
 
-class Stage(_Strict):
+class Stage(Strict):
     """One stage: so many epochs over the rows (or steps) with these losses and this optimiser setting.
 
     AdamW with linear warm-up and cosine decay to `final_lr` x lr; the text tower learns at `text_lr` x lr (0 freezes
@@ -190,7 +151,7 @@ class Stage(_Strict):
     losses: Losses = Losses(clip=ClipPart())
 
 
-class EvaluationPart(_Strict):
+class EvaluationPart(Strict):
     """One evaluation after training, on rows that were not trained on.
 
     `split`: by default test, or dev where there is no test split. `source`: only rows of that source. `classes`:
@@ -206,11 +167,41 @@ class EvaluationPart(_Strict):
     controls: bool = False
 
 
-class Recipe(_Strict):
-    """All settings of a run. See the shipped recipes for examples: `kvlp recipes ls`."""
+class ValidationPart(Strict):
+    """Figures on held-out rows while training, every so many steps and at the end of each stage, in validation.jsonl.
+
+    `rows`: so many rows of the split, the first ones; `classes`: by default every label that has both values there.
+    """
+
+    split: str = "dev"
+    every: Positive = 100
+    rows: Positive = 512
+    classes: tuple[str, ...] = ()
+
+
+class Difference(Strict):
+    """Where a recipe departs from what was published: `key` has the value `published` there, and `why` it has not here.
+
+    `applied`: the recipe has the published value.
+    """
+
+    key: str
+    published: Any
+    why: str
+    applied: bool = False
+
+
+class Recipe(Strict):
+    """All settings of a run. See the shipped recipes for examples: `kvlp recipes ls`.
+
+    A recipe's file may instead name another one as its `base` and `set` some of its keys (dotted: `stages.0.lr: 1e-3`).
+    With `as_published` each of its `differences` takes the published value.
+    """
 
     name: str
     description: str = ""
+    as_published: bool = False
+    differences: tuple[Difference, ...] = ()
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
@@ -220,7 +211,9 @@ class Recipe(_Strict):
     data: DataSettings = DataSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     concept_vectors: ConceptVectorsPart | None = None
+    query_network: QueryNetworkPart | None = None
     stages: tuple[Stage, ...] = (Stage(epochs=1),)
+    validation: ValidationPart | None = None
     evaluation: tuple[EvaluationPart, ...] = (EvaluationPart(),)
 
     def to_yaml(self) -> str:
@@ -252,14 +245,23 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     Raises:
         ConfigError: not YAML, an unknown key (with the nearest name) or a wrong value; all errors in one message.
     """
-    path = Path(name_or_path)
-    if path.suffix in {".yaml", ".yml"}:
-        try:
-            text, where = path.read_text(encoding="utf-8"), str(path)
-        except UnicodeDecodeError:
-            raise ConfigError(f"{path}: expected a UTF-8 YAML recipe, got other bytes") from None
-    else:
-        text, where = recipe_text(str(name_or_path)), f"recipe {name_or_path}"
+    raw, where = _read(name_or_path)
+    return _validate(_as_published(raw, overrides), where)
+
+
+def derived(control: str | Path, base: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe as another one's control: what `control` sets, set in `base`; or itself, where it has no base.
+
+    Raises:
+        ConfigError: as `load_recipe`.
+    """
+    raw, where = _read(control, base)
+    return _validate(_as_published(raw, overrides), where)
+
+
+def _read(name_or_path: str | Path, base: str | Path | None = None, seen: tuple[str, ...] = ()) -> tuple[Any, str]:
+    """The settings of a recipe, with its base's filled in, and what to call it in messages."""
+    text, where = _text(name_or_path)
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -268,24 +270,65 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         raise ConfigError(f"{where}{line}: expected YAML, got text that does not parse") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: expected keys and values, got {type(raw).__name__}")
-    return _validate(apply_overrides(raw, overrides), where)
+    if "base" not in raw:
+        return raw, where
+    unknown = sorted(set(raw) - {"name", "description", "base", "set"})
+    if unknown:
+        raise ConfigError(f"{where}: beside base it has the key '{unknown[0]}'; put it under set")
+    if where in seen:
+        raise ConfigError(f"{where}: it is its own base, by way of {', '.join(seen)}")
+    below, _ = _read(base or raw["base"], seen=(*seen, where))
+    told = {key: raw[key] for key in ("name", "description") if key in raw}
+    return {**_with_values(below, raw.get("set") or {}, where), **told}, where
+
+
+def _text(name_or_path: str | Path) -> tuple[str, str]:
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        return recipe_text(str(name_or_path)), f"recipe {name_or_path}"
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: expected a UTF-8 YAML recipe, got other bytes") from None
+
+
+def _as_published(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings with the published values, where that is asked for, below what the user sets."""
+    wanted = apply_overrides(raw, overrides)
+    if wanted.get("as_published") is not True or not isinstance(wanted.get("differences"), list):
+        return wanted
+    for one in wanted["differences"]:
+        if isinstance(one, dict) and not one.get("applied"):
+            raw = _with_values(raw, {str(one.get("key")): one.get("published")}, "differences")
+    done = [{**one, "applied": True} if isinstance(one, dict) else one for one in wanted["differences"]]
+    return {**apply_overrides(raw, overrides), "differences": done}
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return `raw` with `a.b.0.c=value` settings put in; values are read as YAML."""
-    result: Any = yaml.safe_load(yaml.safe_dump(dict(raw)))
+    values = {}
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign or not key:
             raise ConfigError(f"--set expects key=value, got '{override}'")
-        *parents, last = key.split(".")
+        values[key] = yaml.safe_load(value)
+    return _with_values(raw, values, "--set")
+
+
+def _with_values(raw: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A copy of `raw` with values put in at dotted keys."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: expected dotted keys and values under set, got {type(values).__name__}")
+    result: Any = deepcopy(dict(raw))
+    for key, value in values.items():
+        *parents, last = str(key).split(".")
         node = result
         for name in parents:
-            node = _child(node, name, key)
+            node = _child(node, name, f"{where} {key}")
         if isinstance(node, list):
-            node[_index(node, last, key)] = yaml.safe_load(value)
+            node[_index(node, last, f"{where} {key}")] = value
         else:
-            node[last] = yaml.safe_load(value)
+            node[last] = value
     return result
 
 
@@ -295,13 +338,13 @@ def _child(node: Any, name: str, key: str) -> Any:
     if node.get(name) is None:
         node[name] = {}
     if not isinstance(node[name], dict | list):
-        raise ConfigError(f"--set {key}: '{name}' is a value, not a group of keys")
+        raise ConfigError(f"{key}: '{name}' is a value, not a group of keys")
     return node[name]
 
 
 def _index(node: list[Any], name: str, key: str) -> int:
     if not name.isdigit() or int(name) >= len(node):
-        raise ConfigError(f"--set {key}: expected a number below {len(node)}, got '{name}'")
+        raise ConfigError(f"{key}: expected a number below {len(node)}, got '{name}'")
     return int(name)
 
 
@@ -310,26 +353,35 @@ def _validate(raw: dict[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{where}: {'; '.join(_explain(e) for e in error.errors())}") from None
-    _check_concept_vectors(recipe, where)
+    _check_heads(recipe, where)
     for stage in recipe.stages:
-        if not (stage.losses.with_images or stage.losses.knowledge):
-            raise ConfigError(
-                f"{where}: stage '{stage.name}' has no loss; give clip, entity, concept_align or knowledge"
-            )
-        if stage.losses.knowledge and not stage.losses.with_images and stage.losses.knowledge.every > 1:
-            raise ConfigError(f"{where}: stage '{stage.name}' has texts alone; set losses.knowledge.every to 1")
-        if (stage.epochs > 0) == (stage.steps > 0):
-            raise ConfigError(f"{where}: stage '{stage.name}': give either epochs or steps")
+        _check_stage(stage, where)
     return recipe
 
 
-def _check_concept_vectors(recipe: Recipe, where: str) -> None:
-    """The vectors are named where they are needed, and their settings are those of their method."""
-    users = [stage.name for stage in recipe.stages if stage.losses.concept_align]
-    if users and recipe.concept_vectors is None:
+def _check_stage(stage: Stage, where: str) -> None:
+    parts = stage.losses.active.parts
+    if not parts:
+        raise ConfigError(f"{where}: stage '{stage.name}' has no loss; give one of {', '.join(Losses.model_fields)}")
+    if not stage.losses.with_images and all(getattr(part, "every", 1) > 1 for part in parts.values()):
+        name = next(iter(parts))
+        raise ConfigError(f"{where}: stage '{stage.name}' has texts alone; set losses.{name}.every to 1")
+    if (stage.epochs > 0) == (stage.steps > 0):
+        raise ConfigError(f"{where}: stage '{stage.name}': give either epochs or steps")
+
+
+def _check_heads(recipe: Recipe, where: str) -> None:
+    """What a loss works through is named where it is needed, and its settings are sound."""
+    stages = {name: stage.name for stage in recipe.stages for name in stage.losses.active.parts}
+    if "concept_align" in stages and recipe.concept_vectors is None:
         raise ConfigError(
-            f"{where}: stage '{users[0]}' has the loss concept_align; name its vectors: "
+            f"{where}: stage '{stages['concept_align']}' has the loss concept_align; name its vectors: "
             "concept_vectors: {method: transe, dim: 64}"
+        )
+    if "query" in stages and recipe.query_network is None:
+        raise ConfigError(
+            f"{where}: stage '{stages['query']}' has the loss query; say how its network is built: "
+            "query_network: {layers: 4, heads: 4}"
         )
     if recipe.concept_vectors is not None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import time
@@ -26,10 +27,14 @@ from kvlp.training.setup import Prepared, finish, prepare
 from kvlp.training.side_by_side import draws
 from kvlp.training.state import latest_state, load_state, save_state
 from kvlp.training.task import PretrainTask
-from kvlp.training.texts import EntityPrompts, KnowledgePairs
+from kvlp.training.validation import Validation
 
-__all__ = ["Interrupted", "Progress", "run_recipe"]
+__all__ = ["VALIDATION", "Interrupted", "Progress", "run_recipe"]
 
+_LOG = logging.getLogger(__name__)
+
+#: Figures on held-out images, a row now and then.
+VALIDATION = "validation.jsonl"
 
 #: Images of a locked tower are embedded so many at a time.
 EMBEDDED_AT_ONCE = 256
@@ -62,7 +67,8 @@ def run_recipe(
 ) -> Path:
     """Pretrain by `recipe` on `manifest` and return the final checkpoint folder, `out/checkpoint`.
 
-    `out` gets recipe.yaml (as resolved), metrics.jsonl (a row a step), states/ (the two newest) and checkpoint/.
+    `out` gets recipe.yaml (as resolved), metrics.jsonl (a row a step), validation.jsonl (where the recipe asks for it),
+    states/ (the two newest) and checkpoint/.
     With `shards` (a folder that `write_shards` made of the manifest) the images are read from there.
     With `resume` a run that was killed goes on from its newest state; on CPU the weights at the end are those of
     the run that was never killed, bit for bit.
@@ -77,7 +83,8 @@ def run_recipe(
         return out / "checkpoint"
     torch.set_num_threads(_threads(recipe))
     prepared = prepare(recipe, manifest, out, _phases(report), shards=shards)
-    runner = _Runner(recipe, prepared, out, report)
+    validation = Validation.of(recipe, manifest, prepared, out / "cache")
+    runner = _Runner(recipe, prepared, validation, out, report)
     with _stop_signals() as stop:
         runner.run(stop)
     return finish(recipe, prepared, out)
@@ -100,7 +107,7 @@ def _open_run_folder(recipe: Recipe, manifest: Manifest, out: Path, *, resume: b
         raise ConfigError(f"{out}: nothing to resume there; leave out --resume to start")
     if out.is_file():
         raise ConfigError(f"{out}: expected a folder to write to, got a file")
-    left = [name for name in ("states", "metrics.jsonl", "checkpoint") if (out / name).exists()]
+    left = [name for name in ("states", "metrics.jsonl", VALIDATION, "checkpoint") if (out / name).exists()]
     if left:
         raise ConfigError(f"{out} holds {left[0]} of a run that run.json does not tell of; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -118,7 +125,15 @@ def _phases(report: Callable[[Progress], None]) -> Callable[[str, int, int, floa
 class _Runner:
     """Runs the stages in turn, writes metrics and states, and starts where the newest state ends."""
 
-    def __init__(self, recipe: Recipe, prepared: Prepared, out: Path, report: Callable[[Progress], None]) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        prepared: Prepared,
+        validation: Validation | None,
+        out: Path,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self.validation = validation
         self.recipe, self.prepared, self.out, self.report = recipe, prepared, out, report
         self.device = next(prepared.model.parameters()).device
         self.autocast = _autocast(recipe.precision, self.device)
@@ -128,7 +143,8 @@ class _Runner:
         state = latest_state(self.out / "states")
         done = json.loads((state / "state.json").read_text(encoding="utf-8"))["progress"] if state else None
         first = done["stage"] if done else 0
-        _truncate_metrics(self.out / "metrics.jsonl", first, done["step"] if done else 0)
+        for name in ("metrics.jsonl", VALIDATION):
+            _truncate_metrics(self.out / name, first, done["step"] if done else 0)
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as log:
             for number in range(first, len(self.recipe.stages)):
                 self._stage(number, state if number == first else None, log, stop)
@@ -139,11 +155,15 @@ class _Runner:
         pad_id = self.prepared.tokenize.pad_id
         model: Any = self.prepared.model
         model.visual.requires_grad_(not stage.lock_image)
-        task = PretrainTask(model, stage.losses, pad_id=pad_id, concept_head=self.prepared.concept_head).to(self.device)
+        model.text.requires_grad_(stage.text_lr > 0)
+        task = PretrainTask(model, stage.losses, pad_id=pad_id, heads=self.prepared.heads).to(self.device)
         optimizer = _optimizer(task, stage)
         start = load_state(state, task, optimizer)["step"] if state else 0
-        batches = self._batches(number, stage)
+        batches = self._batches(number, stage, task)
         total = stage.steps or stage.epochs * batches.steps_per_epoch
+        if not batches.draws:
+            _LOG.warning("stage '%s' is left out: without a graph there is no text for it to learn from", stage.name)
+            return
         schedule = cosine_schedule(stage.lr, total, stage.warmup, stage.final_lr)
         task.train()
         apart = self._towers_apart(stage)
@@ -157,6 +177,8 @@ class _Runner:
             log.write(json.dumps(self._metrics_row(number, stage, info)) + "\n")
             log.flush()
             self._tell(stage, info, total, (info.step - start) / (time.perf_counter() - clock))
+            if self.validation is not None and (info.step % self.validation.every == 0 or info.step == total):
+                self._validate(number, stage, info.step, task)
             if stop or info.step % self.recipe.save_every == 0 or info.step == total:
                 self._save(number, info.step, task, optimizer)
             if stop:
@@ -168,9 +190,8 @@ class _Runner:
         model: Any = self.prepared.model
         return busy and self.device.type == "cpu" and _threads(self.recipe) > 1 and not draws(model)
 
-    def _batches(self, number: int, stage: Stage) -> Batches:
-        p, losses = self.prepared, stage.losses
-        entity, knowledge = losses.entity, losses.knowledge
+    def _batches(self, number: int, stage: Stage, task: PretrainTask) -> Batches:
+        p = self.prepared
         return Batches(
             rows=p.rows,
             tokenize=p.tokenize,
@@ -180,25 +201,33 @@ class _Runner:
             seed=(self.recipe.seed, number),
             max_sentences=self.recipe.data.max_sentences,
             augmented=self.recipe.data.augment,
-            with_images=losses.with_images,
-            image_emb=self._image_emb() if stage.lock_image else None,
-            entity=EntityPrompts(p.taught, p.rows.texts.classes, descriptions=entity.descriptions) if entity else None,
-            knowledge=KnowledgePairs(p.taught, negated=knowledge.negated) if knowledge and p.uses_graph else None,
-            knowledge_every=knowledge.every if knowledge else 1,
-            knowledge_pairs=knowledge.pairs if knowledge else 1,
+            with_images=stage.losses.with_images,
+            image_features=self._image_features(task) if stage.lock_image else None,
+            samplers=[part.samplers(p.sources) for part in stage.losses.active.parts.values()],
         )
 
     @torch.no_grad()
-    def _image_emb(self) -> Tensor:
-        """Embed every row's image once, as it is: (N, D) of unit norm."""
+    def _image_features(self, task: PretrainTask) -> dict[str, Tensor]:
+        """What the losses need of every row's image, encoded once, as it is: name -> (N, ...)."""
         p, pieces = self.prepared, []
-        model: Any = p.model.eval()
+        p.model.eval()
         for start in range(0, len(p.rows), EMBEDDED_AT_ONCE):
             pixels = torch.from_numpy(np.array(p.rows.pixels[start : start + EMBEDDED_AT_ONCE]))
             with self.autocast():
-                pieces.append(model.encode_image(p.normalise(pixels).to(self.device), normalize=True).float().cpu())
+                found = task.encode_images({"image": p.normalise(pixels).to(self.device)})
+            pieces.append({name: value.float().cpu() for name, value in found.items()})
             self.report(Progress("embed images", start + len(pixels), len(p.rows), 0.0, 0.0))
-        return torch.cat(pieces)
+        return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def _validate(self, number: int, stage: Stage, step: int, task: PretrainTask) -> None:
+        """Write a row of figures on held-out images; weights and random numbers stay as they are."""
+        assert self.validation is not None
+        with self.autocast():
+            figures = self.validation(task.model)
+        task.train()
+        row = {"stage": number, "name": stage.name, "step": step, **figures}
+        with (self.out / VALIDATION).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
 
     def _save(self, number: int, step: int, task: PretrainTask, optimizer: torch.optim.Optimizer) -> None:
         progress = {"stage": number, "step": step}

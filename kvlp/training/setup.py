@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,11 @@ from kvlp.models.concept_head import ConceptHead
 from kvlp.models.dual_encoder import build_dual_encoder
 from kvlp.models.initialise import start_as_mean_of_words
 from kvlp.models.preprocess import Preprocess
+from kvlp.models.query_network import QueryNetwork
 from kvlp.models.towers import has_weights, model_config
 from kvlp.tokenizers import TextTokenizer, build_tokenizer, load_tokenizer
 from kvlp.training.data import TrainingRows
+from kvlp.training.objectives.part import Sources
 from kvlp.training.pixels import cached_pixels
 from kvlp.training.recipe import Recipe
 from kvlp.training.texts import TextRows, has_text, read_texts
@@ -48,7 +50,9 @@ class Prepared:
         model, model_cfg, preprocess, tokenizer: the towers and what describes them.
         rows, tokenize, normalise: see `Batches`.
         data_hash, exposure: hash of the rows used, and of each of their images.
-        concept_vectors, concept_head: the vectors that the recipe names and the projections to them, or None.
+        concept_vectors: the vectors that the recipe names, or None.
+        heads: modules that last over the stages and are saved beside the model: concept_align, the projections to these
+            vectors; query, the query network.
     """
 
     graph: KnowledgeGraph
@@ -64,7 +68,12 @@ class Prepared:
     data_hash: str
     exposure: tuple[str, ...]
     concept_vectors: ConceptVectors | None = None
-    concept_head: ConceptHead | None = None
+    heads: Mapping[str, nn.Module] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> Sources:
+        """What losses draw their texts from."""
+        return Sources(self.graph, self.taught, self.uses_graph, self.rows.texts)
 
 
 def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shards: Path | None = None) -> Prepared:
@@ -90,6 +99,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
             vocab_size=len(tokenizer), eos_id=tokenizer.sep_token_id, pad_id=tokenizer.pad_token_id,
             context_length=recipe.tokenizer.context_length,
         )  # fmt: skip
+        _project(model_cfg, recipe.model.projection)
         model = build_dual_encoder(model_cfg, pretrained_towers=has_weights(recipe.model.text))
         start_as_mean_of_words(model, eos_id=tokenizer.sep_token_id)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -114,7 +124,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         data_hash=rows.content_hash,
         exposure=exposure,
         concept_vectors=vectors,
-        concept_head=_concept_head(recipe, vectors, texts, model_cfg, device),
+        heads=_heads(recipe, vectors, texts, model_cfg, device),
     )
 
 
@@ -131,12 +141,18 @@ def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
         "seed": recipe.seed,
         "versions": {"kvlp": kvlp.__version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }
-    extra: dict[str, Tensor] = {}
-    if prepared.concept_head is not None and prepared.concept_vectors is not None:
-        # row i of `concept_align.concepts` is the vector of trained_classes[i]
-        extra = {f"concept_align.{k}": v.detach().cpu() for k, v in prepared.concept_head.state_dict().items()}
+    # row i of `concept_align.concepts` is the vector of trained_classes[i]
+    extra = {
+        f"{name}.{key}": value.detach().cpu()
+        for name, head in prepared.heads.items()
+        for key, value in head.state_dict().items()
+    }
+    if prepared.concept_vectors is not None:
         made = prepared.concept_vectors
         card["concept_vectors"] = {"method": made.method, "settings": dict(made.settings), "graph": dict(made.graph)}
+    query = prepared.heads.get("query")
+    if isinstance(query, QueryNetwork):
+        card["query_network"] = query.settings
     module = prepared.model.to("cpu").eval()
     folder = out / "checkpoint"
     save_checkpoint(
@@ -170,7 +186,10 @@ def _texts(recipe: Recipe, rows: Manifest, graph: KnowledgeGraph) -> TextRows:
         return texts
     order = np.random.default_rng([recipe.seed, 77]).permutation(len(rows))
     slots, weights = tuple(texts.slots[i] for i in order), tuple(texts.weights[i] for i in order)
-    return replace(texts, slots=slots, weights=weights, labels=texts.labels[order], signature=texts.signature[order])
+    return replace(
+        texts, slots=slots, weights=weights, labels=texts.labels[order], signature=texts.signature[order],
+        statements=tuple(texts.statements[i] for i in order),
+    )  # fmt: skip
 
 
 def _taught(recipe: Recipe, graph: KnowledgeGraph) -> KnowledgeGraph:
@@ -194,13 +213,26 @@ def _concept_vectors(recipe: Recipe, taught: KnowledgeGraph, cache: Path, phase:
     return embed(taught, part.method, cache=cache, progress=step, **part.settings())
 
 
-def _concept_head(
+def _project(model_cfg: dict[str, Any], projection: str) -> None:
+    vision = model_cfg["vision_cfg"]
+    if "timm_proj" in vision:
+        vision["timm_proj"] = projection
+    elif projection != "linear":
+        raise ConfigError(f"model.projection: expected linear for an image tower that is not timm's, got {projection}")
+
+
+def _heads(
     recipe: Recipe, vectors: ConceptVectors | None, texts: TextRows, model_cfg: dict[str, Any], device: torch.device
-) -> ConceptHead | None:
-    if vectors is None:
-        return None
-    torch.manual_seed(recipe.seed + 7919)  # of its own, so that a recipe without it has the same weights as ever
-    return ConceptHead(int(model_cfg["embed_dim"]), torch.from_numpy(vectors.rows(texts.classes))).to(device)
+) -> dict[str, nn.Module]:
+    heads: dict[str, nn.Module] = {}
+    dim = int(model_cfg["embed_dim"])
+    if vectors is not None:
+        torch.manual_seed(recipe.seed + 7919)  # of its own, so that a recipe without it has the same weights as ever
+        heads["concept_align"] = ConceptHead(dim, torch.from_numpy(vectors.rows(texts.classes)))
+    if recipe.query_network is not None:
+        torch.manual_seed(recipe.seed + 7907)
+        heads["query"] = QueryNetwork(dim, **recipe.query_network.model_dump())
+    return {name: head.to(device) for name, head in heads.items()}
 
 
 def _tokenizer(recipe: Recipe, rows: Manifest, texts: TextRows, graph: KnowledgeGraph) -> Any:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from kvlp.typing import ABSENT, PRESENT, Assertion
 if TYPE_CHECKING:
     from kvlp.typing import FloatArray, IntArray
 
-__all__ = ["EntityPrompts", "KnowledgePairs", "TextRows", "has_text", "read_texts"]
+__all__ = ["CLASS_TYPES", "EntityPrompts", "KnowledgePairs", "Statement", "TextRows", "has_text", "read_texts"]
 
 #: Concepts of these semantic types can be the classes of the entity loss.
 CLASS_TYPES = frozenset({"finding", "disease", "device"})
@@ -38,8 +38,25 @@ NO_FINDING = "No Finding"
 #: only denies: most sentences of most reports deny.
 PRESENT_WEIGHT = 4.0
 
+#: Sources whose texts are the findings of a report: as sentences, or tagged as KAD's are.
+ENTITIES = ("entities", "tags")
+_TAGS = {
+    Assertion.PRESENT: "observation definitely present",
+    Assertion.ABSENT: "observation definitely absent",
+    Assertion.UNCERTAIN: "observation uncertain",
+}
+
 #: One thing that a training text may say: the wordings it can be said in.
 Slot = tuple[str, ...]
+
+
+class Statement(NamedTuple):
+    """What a text says of a finding of this image: its concept, present or absent, and side and severity or ""."""
+
+    concept: str
+    assertion: Assertion
+    side: str = ""
+    severity: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +70,7 @@ class TextRows:
         labels: (N, C) float32, 1 present, 0 absent, -1 uncertain, NaN not mentioned.
         signature: (N,) integers, equal where two rows say the same or name the same findings.
         named: ids of every concept that some text names, in whatever assertion.
+        statements: for each row, what its report or its labels state or deny.
     """
 
     slots: tuple[tuple[Slot, ...], ...]
@@ -61,6 +79,7 @@ class TextRows:
     labels: FloatArray
     signature: IntArray
     named: frozenset[str]
+    statements: tuple[tuple[Statement, ...], ...] = ()
 
     def sample(self, row: int, rng: np.random.Generator, max_sentences: int) -> str:
         """A text for that row: 1 to `max_sentences` of its sentences in their order (0: all of them)."""
@@ -75,7 +94,8 @@ class TextRows:
 def has_text(record: Record, source: str) -> bool:
     """Whether a training text can be made of the record, from its report or its labels as `source` says."""
     by_report = source != "labels" and any(letter.isalpha() for letter in record.report)
-    return by_report or (source != "report" and any(value in (PRESENT, ABSENT) for value in record.labels.values()))
+    from_labels = source in ("auto", "labels")
+    return by_report or (from_labels and any(value in (PRESENT, ABSENT) for value in record.labels.values()))
 
 
 def read_texts(manifest: Manifest, graph: KnowledgeGraph, *, source: str = "auto", min_patients: int = 5) -> TextRows:
@@ -103,6 +123,7 @@ def read_texts(manifest: Manifest, graph: KnowledgeGraph, *, source: str = "auto
         labels=labels.reshape(len(rows), len(classes)),
         signature=_signatures(rows),
         named=frozenset().union(*(row.named for row in rows)),
+        statements=tuple(row.statements for row in rows),
     )
 
 
@@ -112,6 +133,7 @@ class _Row:
     denials: tuple[bool, ...]  # whether a slot only denies
     said: dict[str, float]  # concept id -> label, for every concept of a class type that the row speaks of
     named: frozenset[str] = frozenset()  # concepts whose name or synonym stands in the text
+    statements: tuple[Statement, ...] = ()
 
 
 class _RowReader:
@@ -128,8 +150,8 @@ class _RowReader:
     def read(self, record: Record) -> _Row:
         report = record.report
         if self.source != "labels" and report.strip():
-            return self._from_report(report)
-        if self.source != "report" and record.labels:
+            return self._from_entities(report) if self.source in ENTITIES else self._from_report(report)
+        if self.source in ("auto", "labels") and record.labels:
             return self._from_labels(record)
         return _Row((), (), {})
 
@@ -145,10 +167,31 @@ class _RowReader:
                 if any(letter.isalpha() for letter in sentence):
                     slots.append((sentence,))
                     denials.append(self._only_denies([m for m in mentions if start <= m.start < end]))
-        return _Row(tuple(slots), tuple(denials), self._said(mentions), frozenset(m.concept for m in mentions))
+        stated = [m for m in mentions if self._is_class(m) and m.status == "current"]
+        statements = dict.fromkeys(Statement(m.concept, m.assertion, m.side, m.severity) for m in stated)
+        named = frozenset(m.concept for m in mentions)
+        return _Row(tuple(slots), tuple(denials), self._said(mentions), named, tuple(statements))
+
+    def _from_entities(self, report: str) -> _Row:
+        """What the report says of each finding, once each in its order; the report itself where it names none."""
+        row = self._from_report(report)
+        entities = dict.fromkeys((s.concept, s.assertion) for s in row.statements)
+        if not entities:
+            return row
+        slots = tuple(self._entity(concept, assertion) for concept, assertion in entities)
+        denials = tuple(assertion is Assertion.ABSENT for _, assertion in entities)
+        return replace(row, slots=slots, denials=denials)
+
+    def _is_class(self, mention: Mention) -> bool:
+        return bool(CLASS_TYPES & set(self.graph[mention.concept].semantic_types))
+
+    def _entity(self, concept: str, assertion: Assertion) -> Slot:
+        if self.source == "entities":
+            return (self.prompts.sentence(concept, assertion),)
+        return (f"{self.graph[concept].name} {_TAGS[assertion]} ;",)
 
     def _only_denies(self, mentions: Sequence[Mention]) -> bool:
-        stated = [m for m in mentions if CLASS_TYPES & set(self.graph[m.concept].semantic_types)]
+        stated = [m for m in mentions if self._is_class(m)]
         normal = any("normal" in self.graph[m.concept].semantic_types for m in mentions)
         return bool(stated or normal) and all(m.assertion is Assertion.ABSENT for m in stated)
 
@@ -169,7 +212,9 @@ class _RowReader:
             denials.append(value == ABSENT)
             if (concept := self._concept(name)) is not None:
                 said[concept] = value
-        return _Row(tuple(slots), tuple(denials), said, frozenset(said))
+        states = {PRESENT: Assertion.PRESENT, ABSENT: Assertion.ABSENT}
+        statements = tuple(Statement(concept, states[value]) for concept, value in said.items())
+        return _Row(tuple(slots), tuple(denials), said, frozenset(said), statements)
 
     def _concept(self, name: str) -> str | None:
         """The label's concept; labels that the graph does not know make sentences but no class."""
@@ -223,10 +268,16 @@ class EntityPrompts:
         self.concepts = [graph[c] for c in classes]
         self.descriptions = descriptions
 
-    def sample(self, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-        """One present and one absent sentence for every class, with the same wording of the finding."""
+    def sample(self, rng: np.random.Generator, count: int | None = None) -> tuple[list[str], list[str]]:
+        """One present and one absent sentence for every class, with the same wording of the finding.
+
+        With `count`, for so many classes drawn at random.
+        """
+        concepts = self.concepts
+        if count is not None and count < len(concepts):
+            concepts = [concepts[i] for i in rng.choice(len(concepts), size=count, replace=False)]
         present, absent = [], []
-        for concept in self.concepts:
+        for concept in concepts:
             described = bool(concept.descriptions) and rng.random() < self.descriptions
             wordings = concept.descriptions if described else concept.surfaces
             surface = wordings[int(rng.integers(len(wordings)))]

@@ -80,7 +80,7 @@ def losses(out: Path) -> list[float]:
         (["concept_vectors={method: text, epochs: 5}"], "method 'text' has no setting 'epochs'"),
         (["concept_vectors={method: complex, dim: 7}"], "expected an even dim"),
         (["stages.0.losses={concept_align: {unmentioned: no}}"], "stages.0.losses.concept_align.unmentioned"),
-        (["stages.0.losses={}"], "give clip, entity, concept_align or knowledge"),
+        (["stages.0.losses={}"], "has no loss; give one of clip, entity, knowledge, concept_align"),
     ],
 )
 def test_wrong_recipes_are_named(settings: list[str], message: str):
@@ -164,7 +164,7 @@ def test_the_projections_last_over_stages_that_do_not_use_them(manifest: Manifes
     states = sorted((tmp_path / "run" / "states").iterdir())
     assert [p.name[:7] for p in states] == ["step-00", "step-01"]
     first, second = (load_file(p / "weights.safetensors") for p in states)
-    head = [name for name in first if name.startswith("concept_head.")]
+    head = [name for name in first if name.startswith("heads.concept_align.")]
     assert len(head) == 11
     assert all(torch.equal(first[name], second[name]) for name in head)
     assert not torch.equal(first["model.logit_scale"], second["model.logit_scale"])

@@ -16,7 +16,7 @@ from kvlp.models.towers import model_config
 from kvlp.training.augment import augment
 from kvlp.training.data import epoch_batches
 from kvlp.training.loop import MAX_BAD_STEPS, _forward_backward, cosine_schedule, train_steps
-from kvlp.training.recipe import ClipPart, ConceptAlignPart, EntityPart, KnowledgePart, Losses
+from kvlp.training.objectives import ClipPart, ConceptAlignPart, EntityPart, KnowledgePart, Losses
 from kvlp.training.side_by_side import draws
 from kvlp.training.task import MAX_LOG_SCALE, PretrainTask
 
@@ -31,7 +31,7 @@ def _task() -> PretrainTask:
         clip=ClipPart(), entity=EntityPart(), knowledge=KnowledgePart(pairs=3), concept_align=ConceptAlignPart()
     )
     head = ConceptHead(16, torch.randn(CLASSES, 5))
-    return PretrainTask(build_dual_encoder(cfg), losses, concept_head=head)
+    return PretrainTask(build_dual_encoder(cfg), losses, heads={"concept_align": head})
 
 
 def _tokens(n: int, seed: int) -> torch.Tensor:
@@ -83,7 +83,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch():
     whole = _gradient([slice(0, 8)])
     parts = _gradient([slice(0, 3), slice(3, 6), slice(6, 8)])
     assert parts.keys() == whole.keys()
-    assert "concept_head.image.0.weight" in whole
+    assert "heads.concept_align.image.0.weight" in whole
     for name, value in whole.items():
         largest = value.abs().max().item()
         assert (parts[name] - value).abs().max().item() <= 2e-6 * largest + 1e-9, name
@@ -118,12 +118,12 @@ def test_scales_stay_between_1_and_100():
     task = _task()
     with torch.no_grad():
         task.model.logit_scale.fill_(9.0)
-        task.pair_log_scale.fill_(-2.0)
-        task.concept_head.log_scale.fill_(9.0)
+        task.learned["knowledge"]["log_scale"].fill_(-2.0)
+        task.heads["concept_align"].log_scale.fill_(9.0)
     task.clamp_scales()
-    assert task.concept_head.log_scale.item() == pytest.approx(MAX_LOG_SCALE)
+    assert task.heads["concept_align"].log_scale.item() == pytest.approx(MAX_LOG_SCALE)
     assert task.model.logit_scale.item() == pytest.approx(MAX_LOG_SCALE)
-    assert task.pair_log_scale.item() == 0.0
+    assert task.learned["knowledge"]["log_scale"].item() == 0.0
 
 
 def test_schedule_by_hand():

@@ -1,0 +1,56 @@
+"""The cross-image entity loss in a recipe."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from kvlp.training.objectives.part import Drawn, Inputs, LossPart, Samplers, Sources
+from kvlp.training.settings import Share
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from kvlp.losses.output import LossOutput
+
+__all__ = ["EntityPart"]
+
+
+class EntityPart(LossPart):
+    """Weight and settings of the cross-image entity loss; `scale` is where its learned scale begins."""
+
+    scale: Annotated[float, Field(ge=1, le=100)] = 10.0
+    balanced: bool = True
+    descriptions: Share = 0.3
+
+    def needs(self) -> tuple[str, ...]:
+        return ("image_emb", "prompts")
+
+    def learned(self) -> dict[str, float]:
+        return {"log_scale": math.log(self.scale), "bias": -1.0}
+
+    def samplers(self, sources: Sources) -> Samplers:
+        from kvlp.training.texts import EntityPrompts
+
+        prompts = EntityPrompts(sources.taught, sources.texts.classes, descriptions=self.descriptions)
+
+        def shared(step: int, rng: np.random.Generator) -> Drawn:
+            present, absent = prompts.sample(rng)
+            return {"prompts": [*present, *absent]}  # 2C texts
+
+        return Samplers(shared=shared if prompts.concepts else None)
+
+    def loss(self) -> nn.Module:
+        from kvlp.losses.entity import EntityLoss
+
+        return EntityLoss(balanced=self.balanced)
+
+    def compute(self, loss: Any, x: Inputs) -> LossOutput:
+        present, absent = x.features["prompts"].chunk(2)
+        output: LossOutput = loss(
+            x.features["image_emb"], present, absent, x.batch["labels"], x.scale, x.learned["bias"]
+        )
+        return output

@@ -1,0 +1,127 @@
+"""What a loss is to a recipe and to the loop: its settings, what it needs of a batch, and how it is computed.
+
+A loss of a recipe is one file in this package: a `LossPart` whose fields are its settings. The task asks each part what
+it `needs`, embeds exactly that, and hands it over in `Inputs`. Adding a loss changes no other file but the list in
+`kvlp.training.objectives`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+from kvlp.training.settings import Strict, Weight
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from kvlp.knowledge.graph import KnowledgeGraph
+    from kvlp.losses.output import LossOutput
+    from kvlp.training.texts import TextRows
+    from kvlp.typing import IntArray
+
+__all__ = ["Active", "Drawn", "Inputs", "LossPart", "Sampler", "Samplers", "Sources"]
+
+#: What a sampler draws: name -> texts, which are tokenised and embedded, or integers, which are handed on.
+Drawn: TypeAlias = "Mapping[str, Sequence[str] | IntArray]"
+#: (step, generator) -> what all rows of the step share; (row numbers, generator) -> what each row has of its own.
+Sampler: TypeAlias = "Callable[[int, np.random.Generator], Drawn]"
+RowSampler: TypeAlias = "Callable[[IntArray, np.random.Generator], Drawn]"
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """What a loss draws for each step: `shared` by all rows, or of `rows` one by one."""
+
+    shared: Sampler | None = None
+    rows: RowSampler | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a loss may draw its texts from.
+
+    Attributes:
+        graph: the graph that reports are read with; `taught`: the one that trains the model (permuted in a control,
+            names alone without a graph).
+        uses_graph: False where the recipe leaves the graph out.
+        texts: the sentences and labels of the training rows.
+    """
+
+    graph: KnowledgeGraph
+    taught: KnowledgeGraph
+    uses_graph: bool
+    texts: TextRows
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a loss is computed from.
+
+    Attributes:
+        features: name -> embeddings. `image_emb` and, for each text NAME of a row, `NAME_emb`: (B, D) of unit norm;
+            `image_tokens`: (B, T, D); shared texts by their own names: (P, D). `image_raw` and `text_raw` are before
+            they were brought to unit norm.
+        batch: `labels` (B, C) with 1, 0, -1 uncertain, NaN; `signature` (B,); integers of the row samplers.
+        shared: integers of the shared samplers.
+        learned: this loss's own learned numbers, by name.
+        heads: modules that last over the stages, by name.
+        logit_scale: the model's scale, exponentiated.
+    """
+
+    features: Mapping[str, Tensor]
+    batch: Mapping[str, Tensor]
+    shared: Mapping[str, Tensor]
+    learned: Mapping[str, Tensor]
+    heads: Mapping[str, nn.Module]
+    logit_scale: Tensor
+
+    @property
+    def scale(self) -> Tensor:
+        """The loss's own scale, exponentiated."""
+        return self.learned["log_scale"].exp()
+
+
+class LossPart(Strict):
+    """Settings of one loss; a subclass says the rest. `looks_at` tells images from texts alone."""
+
+    looks_at: ClassVar[Literal["images", "texts"]] = "images"
+    #: the head of the run that it works through, if any
+    head: ClassVar[str] = ""
+
+    weight: Weight = 1.0
+
+    def needs(self) -> tuple[str, ...]:
+        """Names of the features that it is computed from; a step that lacks one goes without this loss."""
+        raise NotImplementedError
+
+    def learned(self) -> dict[str, float]:
+        """Where its own learned numbers begin; those called log_scale are kept between 0 and log 100."""
+        return {}
+
+    def samplers(self, sources: Sources) -> Samplers:
+        """What it draws for each step."""
+        del sources
+        return Samplers()
+
+    def loss(self) -> nn.Module:
+        """The loss module of kvlp.losses."""
+        raise NotImplementedError
+
+    def compute(self, loss: Any, x: Inputs) -> LossOutput:
+        """Call the loss module with what it needs."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Active:
+    """The losses of a stage that are computed, by name, and what they need together."""
+
+    parts: Mapping[str, LossPart] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Every feature that some loss needs."""
+        return frozenset(name for part in self.parts.values() for name in part.needs())

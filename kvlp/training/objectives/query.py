@@ -1,0 +1,79 @@
+"""The query network's loss in a recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from kvlp.training.objectives.part import Drawn, Inputs, LossPart, Samplers, Sources
+from kvlp.training.settings import Share
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from kvlp.losses.output import LossOutput
+
+__all__ = ["QueryPart"]
+
+
+class QueryPart(LossPart):
+    """Weight and settings of the query network's loss; `query_network` in the recipe says how the network is built.
+
+    `queries`: `sentences` that state and that deny each named finding, worded anew each step, or bare `names`.
+    `descriptions`: share of them that describe the finding instead of naming it. `texts`: the report's embedding is
+    asked too, as the only token, so that images and reports share one classifier; sound only where the text is the
+    whole report. `teach_texts`: the queries' gradient reaches the text tower; as published it does not.
+    """
+
+    head: ClassVar[str] = "query"
+
+    queries: Literal["sentences", "names"] = "sentences"
+    descriptions: Share = 0.3
+    texts: bool = False
+    teach_texts: bool = False
+    balanced: bool = True
+    unmentioned: Literal["ignore", "absent"] = "ignore"
+
+    def needs(self) -> tuple[str, ...]:
+        return ("image_tokens", "queries", *(("text_emb",) if self.texts else ()))
+
+    def samplers(self, sources: Sources) -> Samplers:
+        from kvlp.training.texts import EntityPrompts
+
+        prompts = EntityPrompts(sources.taught, sources.texts.classes, descriptions=self.descriptions)
+        names = [concept.name for concept in prompts.concepts]
+
+        def shared(step: int, rng: np.random.Generator) -> Drawn:
+            if self.queries == "names":
+                return {"queries": names}
+            present, absent = prompts.sample(rng)
+            return {"queries": [*present, *absent]}
+
+        return Samplers(shared=shared if names else None)
+
+    def loss(self) -> nn.Module:
+        from kvlp.losses.query_state import QueryStateLoss
+
+        return QueryStateLoss(balanced=self.balanced, unmentioned=self.unmentioned)
+
+    def compute(self, loss: Any, x: Inputs) -> LossOutput:
+        """The images' loss and, where the recipe says so, that of their texts."""
+        from kvlp.losses.output import LossOutput
+
+        network, queries, labels = x.heads[self.head], x.features["queries"], x.batch["labels"]
+        queries = queries if self.teach_texts else queries.detach()
+        if self.queries == "sentences":
+            labels = _with_denials(labels)
+        images = loss(network(queries, x.features["image_tokens"]), labels)
+        if not self.texts:
+            return LossOutput(images.total, images.parts)
+        texts = loss(network(queries, x.features["text_emb"][:, None]), labels)
+        return LossOutput(images.total + texts.total, {**images.parts, "texts": texts.total.detach()})
+
+
+def _with_denials(labels: Tensor) -> Tensor:
+    """(B, C) -> (B, 2C): a sentence that denies is true where the finding is absent; doubt and silence stay."""
+    import torch
+
+    denied = torch.where((labels == 0) | (labels == 1), 1 - labels, labels)
+    return torch.cat([labels, denied], dim=1)
