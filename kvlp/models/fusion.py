@@ -77,7 +77,7 @@ class ThreeStreamFusion(nn.Module):
             raise ConfigError(f"fusion: expected tap between 1 and layers ({layers}), got {tap}")
         if width % heads or entity_width % entity_heads:
             raise ConfigError(
-                f"fusion: expected widths that heads divide, got {width} by {heads} and {entity_width} by {entity_heads}"
+                f"fusion: expected widths that heads divide, got {width} by {heads}, {entity_width} by {entity_heads}"
             )
         self.tap = tap
         self.reason = reason and concepts is not None
@@ -153,7 +153,7 @@ def _check(image: Tensor, text: Tensor, text_mask: Tensor, entities: Tensor, pos
         or position.shape != (*entities.shape, length)
     ):
         raise ShapeError(
-            f"fusion: expected image (B, T, W), text (B, L, W), mask (B, L), entities (B, E) and position (B, E, L), got "
+            f"fusion: expected image (B, T, W), text (B, L, W), mask (B, L), entities (B, E), position (B, E, L), got "
             f"{tuple(image.shape)}, {tuple(text.shape)}, {tuple(text_mask.shape)}, {tuple(entities.shape)} and "
             f"{tuple(position.shape)}"
         )

@@ -1,4 +1,4 @@
-"""Fusion with what teaches it: the words it tells, the patches it paints, and whether image and text belong together."""
+"""Fusion with what teaches it: the words it tells, the patches it paints, whether image and text belong together."""
 
 from __future__ import annotations
 

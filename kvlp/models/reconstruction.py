@@ -20,7 +20,7 @@ class PatchDecoder(nn.Module):
     Reference: He et al. 2022 (MAE); ARL takes 384 numbers, 4 layers and 6 heads.
     """
 
-    def __init__(  # noqa: PLR0913 - the sizes of a small transformer
+    def __init__(
         self, width: int, patches: int, pixels: int, *, dim: int = 384, layers: int = 4, heads: int = 6, prefix: int = 1
     ) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class PatchDecoder(nn.Module):
     def forward(self, features: Tensor, keep: Tensor) -> Tensor:
         if features.ndim != 3 or features.shape[:2] != (len(keep), self.prefix + keep.shape[1]):
             raise ShapeError(
-                f"patch decoder: expected features ({len(keep)}, {self.prefix + keep.shape[1]}, W) of the kept patches, "
+                f"patch decoder: expected features ({len(keep)}, {self.prefix + keep.shape[1]}, W) of kept patches, "
                 f"got {tuple(features.shape)}"
             )
         x = self.into(features)

@@ -57,7 +57,7 @@ def units_of(ids: IntArray, position: FloatArray, special: Collection[int]) -> t
     return tuple(np.flatnonzero((unit == first) & words) for first in np.unique(unit[words]))
 
 
-def cover_mentions(  # noqa: PLR0913 - a text in its four parts, and chance
+def cover_mentions(
     ids: IntArray,
     units: Sequence[IntArray],
     entities: IntArray,

@@ -64,7 +64,7 @@ class MentionReader:
         source: Any = tokenizer.source
         if not getattr(source, "is_fast", False) or source.mask_token_id is None:
             raise ConfigError(
-                "fusion with text needs a transformers tokenizer with offsets and a [MASK] token; this model's has none: "
+                "fusion needs a transformers tokenizer with offsets and a [MASK] token, and this model has none: "
                 "train from a recipe's own vocabulary, or start from a text tower that has one"
             )
         self._source, self._length, self._link = source, tokenizer.context_length, link

@@ -12,7 +12,8 @@ from kvlp.losses.image_text_matching import ImageTextMatchingLoss
 
 def _inputs(matched: object, mismatched: object, judge: object, bias: object = (0, 0)) -> Inputs:
     return {
-        "matched": np.asarray(matched, float).reshape(-1, 2), "mismatched": np.asarray(mismatched, float).reshape(-1, 2),
+        "matched": np.asarray(matched, float).reshape(-1, 2),
+        "mismatched": np.asarray(mismatched, float).reshape(-1, 2),
         "judge": np.asarray(judge, float), "bias": np.asarray(bias, float),
     }  # fmt: skip
 
