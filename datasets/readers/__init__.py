@@ -31,10 +31,20 @@ def _lazy(module: str) -> Reader:
 READERS: Mapping[str, Reader] = {
     "chestxray14": _lazy("chestxray14"),
     "chexpert": _lazy("chexpert"),
+    "chestxdet10": _lazy("chestxdet10"),
     "cxr-real": _lazy("cxr_real"),
     "folder": _lazy("folder"),
     "iu-xray": _lazy("iu_xray"),
+    "mimic5x200": _lazy("mimic5x200"),
+    "openi": _lazy("openi"),
+    "padchest": _lazy("padchest"),
+    "pathvqa": _lazy("pathvqa"),
     "phantom": _lazy("phantom"),
+    "rsna": _lazy("rsna"),
+    "siim": _lazy("siim"),
+    "slake": _lazy("slake"),
+    "vindr": _lazy("vindr"),
+    "vqa-rad": _lazy("vqa_rad"),
 }
 
 

@@ -20,7 +20,16 @@ from kvlp.datasets.files import read_bytes, read_text
 from kvlp.errors import DataError
 from kvlp.typing import PathLike
 
-__all__ = ["ImageIndex", "find_file", "find_folder", "label_values", "read_json", "read_rows", "require_images"]
+__all__ = [
+    "ImageIndex",
+    "find_file",
+    "find_folder",
+    "label_values",
+    "optional_file",
+    "read_json",
+    "read_rows",
+    "require_images",
+]
 
 _MAX_BYTES = 1 << 30
 #: how deep below the folder a table may lie
@@ -42,6 +51,11 @@ def find_file(root: PathLike, *names: str, what: str) -> Path:
     if found is None:
         raise DataError(f"{what}: looked for {' or '.join(names)} in {root} and {_DEPTH} levels below; {_held(root)}")
     return found
+
+
+def optional_file(root: PathLike, name: str) -> Path | None:
+    """The file of that name in the folder or up to two levels below; None if there is none."""
+    return _found(Path(root), (name,), Path.is_file)
 
 
 def find_folder(root: PathLike, *names: str) -> Path | None:

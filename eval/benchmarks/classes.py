@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from kvlp.datasets.manifest import Manifest, Record
 from kvlp.eval.benchmarks.cards import Card
-from kvlp.knowledge.names import Names
 from kvlp.typing import ABSENT, PRESENT, UNCERTAIN
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchmarkClasses", "relabelled"]
 
+#: what is asked as such and is no concept
 _WHOLE = ("no finding",)
 
 
@@ -25,41 +25,38 @@ class BenchmarkClasses:
     """How a benchmark's labels are asked.
 
     Attributes:
-        words: words -> the labels that they stand for; more than one where the graph has one concept for them.
+        words: the graph's name (or the card's words) -> the labels that it stands for, more than one where the graph
+            has one concept for them.
         outside: words that the graph does not know; they are asked by themselves, without synonyms.
-        with_graph: whether there is a graph at all.
     """
 
     words: dict[str, tuple[str, ...]]
     outside: tuple[str, ...]
-    with_graph: bool
 
     @classmethod
     def of(cls, card: Card, graph: KnowledgeGraph | None) -> BenchmarkClasses:
         """Bring a card's classes together by concept, in the card's order."""
-        names = Names(graph)
-        shown: dict[str, str] = {}
         members: dict[str, list[str]] = {}
+        known = set()
         for label, words in card.classes.items():
-            first = shown.setdefault(names(words), words)
-            members.setdefault(first, []).append(label)
-        known = {words for words in members if names.in_graph(words) or words.lower() in _WHOLE}
+            concept = graph.get(words) if graph is not None and words.lower() not in _WHOLE else None
+            asked = concept.name if concept is not None else words
+            members.setdefault(asked, []).append(label)
+            known |= {asked} if concept is not None or words.lower() in _WHOLE else set()
         outside = tuple(words for words in members if graph is not None and words not in known)
-        return cls({w: tuple(labels) for w, labels in members.items()}, outside, graph is not None)
+        return cls({words: tuple(labels) for words, labels in members.items()}, outside)
 
     def groups(self, card: Card) -> dict[str, list[str]]:
-        """Groups whose mean is given: the card's, else in the graph and not, else none."""
+        """Groups whose mean is given: the card's and the others, or in the graph and not; every class is in one."""
         word_of = {label: words for words, labels in self.words.items() for label in labels}
-        if card.groups:
-            named = {g: list(dict.fromkeys(word_of[m] for m in members)) for g, members in card.groups.items()}
+        named = {g: list(dict.fromkeys(word_of[m] for m in members)) for g, members in card.groups.items()}
+        if self.outside:
+            named["in the graph"] = [words for words in self.words if words not in self.outside]
+            named["not in the graph"] = list(self.outside)
+        elif named:
             rest = [words for words in self.words if not any(words in members for members in named.values())]
-            return {**named, **({"the others": rest} if rest else {})}
-        if not self.outside:
-            return {}
-        return {
-            "in the graph": [words for words in self.words if words not in self.outside],
-            "not in the graph": list(self.outside),
-        }
+            named |= {"the others": rest} if rest else {}
+        return named
 
     def asked(self, card: Card) -> dict[str, list[str]] | list[str]:
         """What `evaluate` takes: groups of classes, or the classes."""
@@ -71,7 +68,7 @@ def relabelled(manifest: Manifest, classes: BenchmarkClasses, card: Card) -> tup
 
     Where the card says so, a class that a labelled image does not name becomes absent.
     """
-    known = {label for labels in classes.words.values() for label in labels} | {"No Finding"}
+    known = {label for labels in classes.words.values() for label in labels} | {"No Finding"} | set(card.not_asked)
     stray = sorted({label for record in manifest for label in record.labels} - known)
     records = [replace(r, labels=_labels(r, classes, fill=card.missing == "absent")) for r in manifest]
     return Manifest(records, manifest.root), stray

@@ -29,7 +29,12 @@ def command(
     data: Path = typer.Option(None, "--data", help="Manifest with labels (CSV, JSONL, Parquet); a benchmark's folder."),
     out: Path = typer.Option(None, "--out", help="Folder for results.jsonl and report.html."),
     model: str = typer.Option("", "--model", metavar="CKPT", help="The model, with a benchmark."),
-    split: str = typer.Option("test", "--split", help='Split to score; "all" takes every row.'),
+    predictions: Path = typer.Option(
+        None, "--predictions", help='Instead of a model: its answers, JSON Lines of {"id", "answer"} (VQA benchmarks).'
+    ),
+    split: str = typer.Option(
+        "", "--split", help='Split to score (default test, or a benchmark\'s own); "all" takes every row.'
+    ),
     source: str = typer.Option("", "--source", help="Only rows of this source: score within one, too."),
     classes: list[str] = typer.Option(
         [], "--classes", metavar='"A,B"', help='Classes, also "A vs B"; default: every label with both values.'
@@ -45,6 +50,7 @@ def command(
     device: str = typer.Option("cpu", "--device", help="Torch device."),
     listing: bool = typer.Option(False, "--list", help="List the benchmarks."),
     card: str = typer.Option("", "--card", metavar="BENCHMARK", help="Print a benchmark's data card."),
+    expect: bool = typer.Option(False, "--expect", help="Print published figures of a benchmark beside ours."),
     as_json: bool = typer.Option(False, "--json", help="Print the rows as one JSON document."),
 ) -> None:
     """Evaluate a model on a manifest or a benchmark: AUC by class, negation, retrieval, with 95 % intervals."""
@@ -54,17 +60,17 @@ def command(
         eval_benchmark.show_cards(card, as_json=as_json)
         return
     named = eval_benchmark.is_benchmark(what)
-    _require_sense(what, data, out, model, style, named=named)
+    _require_sense(what, data, out, model or str(predictions or ""), style, named=named)
     from kvlp.eval.evaluate import EvalOptions
 
-    options = EvalOptions(resamples=resamples, split=split, style=style, synonyms=synonyms)  # type: ignore[arg-type]
+    options = EvalOptions(resamples=resamples, split=split or ("" if named else "test"), style=style, synonyms=synonyms)  # type: ignore[arg-type]
     ask = Ask(
         model if named else what, data, out, graph, device, seed, options, with_images=with_images, as_json=as_json
     )
     if named:
-        eval_benchmark.run(what, ask)
+        eval_benchmark.run(what, ask, predictions, expect=expect)
     else:
-        _run(ask, split, source, [n.strip() for part in classes for n in part.split(",") if n.strip()], query, controls)
+        _run(ask, source, [n.strip() for part in classes for n in part.split(",") if n.strip()], query, controls)
 
 
 @dataclass(frozen=True)
@@ -91,12 +97,14 @@ def _require_sense(what: str, data: Path | None, out: Path | None, model: str, s
         if value is None:
             raise typer.BadParameter("is needed", param_hint=name)
     if named and not model:
-        raise typer.BadParameter(f"the benchmark {what!r} needs a model", param_hint="--model")
+        raise typer.BadParameter(f"the benchmark {what!r} needs a model (or --predictions)", param_hint="--model")
     if model and not named:
-        raise typer.BadParameter(f"goes with a benchmark's name, and {what!r} is none (--list)", param_hint="--model")
+        raise typer.BadParameter(
+            f"it goes with a benchmark's name, and {what!r} is none (--list)", param_hint="--model"
+        )
 
 
-def _run(ask: Ask, split: str, source: str, names: list[str], query: list[str], controls: str) -> None:
+def _run(ask: Ask, source: str, names: list[str], query: list[str], controls: str) -> None:
     from kvlp.checkpoints import load
     from kvlp.cli.zeroshot import load_graph
     from kvlp.datasets.manifest import Manifest
@@ -104,7 +112,7 @@ def _run(ask: Ask, split: str, source: str, names: list[str], query: list[str], 
     from kvlp.eval.tasks import default_classes, group_by_naming
 
     whole = Manifest.load(ask.data)
-    chosen = _subset(whole, split, source)
+    chosen = _subset(whole, ask.options.split, source)
     model = load(ask.checkpoint, ask.device)
     knowledge = load_graph(ask.graph)
     result = evaluate(

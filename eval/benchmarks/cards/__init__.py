@@ -55,7 +55,9 @@ class Card:
         size: images (or questions) of the whole split; 0 where there is no one list.
         zero: what a label that is not given means in this benchmark.
         missing: "absent": a class that a labelled image does not name counts as absent; "unknown": it is left out.
+        single: whether each image has exactly one of the classes.
         classes: label of the data set -> words (a name in the graph) by which it is asked.
+        not_asked: label of the data set -> why it is not asked.
         groups: name -> labels whose mean is also given.
         traps: what to know before quoting a figure.
         published: figures of others.
@@ -73,7 +75,9 @@ class Card:
     size: int = 0
     zero: str = ""
     missing: Literal["absent", "unknown"] = "unknown"
+    single: bool = False
     classes: Mapping[str, str] = field(default_factory=dict)
+    not_asked: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
 
@@ -100,6 +104,8 @@ class Card:
         if self.classes:
             lines += ["", "| class | asked by |", "| --- | --- |"]
             lines += [f"| {label} | {words} |" for label, words in self.classes.items()]
+        if self.not_asked:
+            lines += ["", "Not asked:", "", *(f"- {label}: {why}" for label, why in self.not_asked.items())]
         for name, members in self.groups.items():
             lines += ["", f"Mean of its own, {name}: {', '.join(members)}."]
         if self.published:
