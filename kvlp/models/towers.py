@@ -29,6 +29,7 @@ IMAGE_TOWERS: dict[str, dict[str, Any]] = {
     "tiny-cnn": _timm("test_byobnet"),
     "small-cnn": _timm("test_resnet"),
     "medium-cnn": _timm("resnet10t"),
+    "vit-b-16": {"layers": 12, "width": 768, "patch_size": 16},
     "tiny-vit": {"layers": 4, "width": 128, "head_width": 32, "patch_size": 12, "pool_type": "avg"},
 }
 

@@ -71,9 +71,9 @@ class MentionReader:
         self._clean: Callable[[str], str] = get_clean_fn("whitespace")
         self._numbers, self._most = numbers, most
         self.pad_id = tokenizer.pad_id
-        self.vocabulary = Vocabulary(
-            int(source.mask_token_id), frozenset(map(int, source.all_special_ids)), len(source)
-        )
+        special = frozenset(map(int, source.all_special_ids))
+        words = np.array(sorted(set(source.get_vocab().values()) - special), dtype=np.int64)
+        self.vocabulary = Vocabulary(int(source.mask_token_id), special, words)
         self.read = lru_cache(maxsize=REMEMBERED)(self._read)
 
     def __call__(self, text: str) -> ReadText:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from kvlp.errors import ConfigError
 from kvlp.knowledge.embedding.settings import resolve
+from kvlp.training.fusion import FusionPart
 from kvlp.training.objectives import ClipPart, Losses
 from kvlp.training.settings import Positive, Strict
 
@@ -131,9 +132,10 @@ class Stage(Strict):
     """One stage: so many epochs over the rows (or steps) with these losses and this optimiser setting.
 
     AdamW with linear warm-up and cosine decay to `final_lr` x lr; the text tower learns at `text_lr` x lr (0 freezes
-    it). `accumulate` micro-batches of `batch_size` rows count as one batch for the contrastive losses (cached features:
-    the gradient is that of the large batch). With `lock_image` the images are embedded once, as they are, and the text
-    tower alone learns to meet them (Zhai et al. 2022, LiT): much cheaper steps.
+    it), what lasts beside the towers (projections to concepts, query network, fusion) at `head_lr` x lr. `accumulate`
+    micro-batches of `batch_size` rows count as one batch for the contrastive losses (cached features: the gradient is
+    that of the large batch). With `lock_image` the images are embedded once, as they are, and the text tower alone
+    learns to meet them (Zhai et al. 2022, LiT): much cheaper steps.
     """
 
     name: str = "align"
@@ -143,6 +145,7 @@ class Stage(Strict):
     accumulate: Positive = 1
     lr: Annotated[float, Field(gt=0)] = 2e-3
     text_lr: Annotated[float, Field(ge=0)] = 1.0
+    head_lr: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     lock_image: bool = False
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -212,6 +215,7 @@ class Recipe(Strict):
     knowledge: KnowledgeSettings = KnowledgeSettings()
     concept_vectors: ConceptVectorsPart | None = None
     query_network: QueryNetworkPart | None = None
+    fusion: FusionPart | None = None
     stages: tuple[Stage, ...] = (Stage(epochs=1),)
     validation: ValidationPart | None = None
     evaluation: tuple[EvaluationPart, ...] = (EvaluationPart(),)
@@ -383,6 +387,19 @@ def _check_heads(recipe: Recipe, where: str) -> None:
             f"{where}: stage '{stages['query']}' has the loss query; say how its network is built: "
             "query_network: {layers: 4, heads: 4}"
         )
+    if "arl" in stages and recipe.fusion is None:
+        raise ConfigError(
+            f"{where}: stage '{stages['arl']}' has the loss arl; say how fusion is built: "
+            "fusion: {layers: 6, width: 768}"
+        )
+    if recipe.fusion is not None and recipe.fusion.reason and recipe.concept_vectors is None:
+        raise ConfigError(
+            f"{where}: fusion.reason needs concept vectors: concept_vectors: {{method: transe, dim: 256}}; or set "
+            "fusion.reason to false"
+        )
+    for stage in recipe.stages:
+        if stage.losses.arl and stage.lock_image:
+            raise ConfigError(f"{where}: stage '{stage.name}': the loss arl needs images; set lock_image to false")
     if recipe.concept_vectors is not None:
         try:
             resolve(recipe.concept_vectors.method, recipe.concept_vectors.settings())

@@ -187,6 +187,7 @@ class _Runner:
     def _towers_apart(self, stage: Stage) -> bool:
         """Whether both towers train at once: on a processor of several cores, if none of them draws random numbers."""
         busy = stage.losses.with_images and not stage.lock_image and stage.accumulate == 1
+        busy = busy and not any(part.joint for part in stage.losses.active.parts.values())
         model: Any = self.prepared.model
         return busy and self.device.type == "cpu" and _threads(self.recipe) > 1 and not draws(model)
 
@@ -245,18 +246,20 @@ class _Runner:
 
 
 def _optimizer(task: PretrainTask, stage: Stage) -> torch.optim.Optimizer:
-    """AdamW; vectors and scalars (norms, biases, scales) are not decayed, and the text tower has its own rate."""
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    """AdamW; vectors and scalars (norms, biases, scales) are not decayed; text tower and heads have their own rates."""
+    rates = {"model.text.": stage.text_lr, "heads.": stage.head_lr}
+    groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((name.startswith("model.text."), parameter.ndim > 1), []).append(parameter)
+            kind = next((prefix for prefix in rates if name.startswith(prefix)), "")
+            groups.setdefault((kind, parameter.ndim > 1), []).append(parameter)
     settings = [
         {
             "params": parameters,
             "weight_decay": stage.weight_decay if is_matrix else 0.0,
-            "lr_scale": stage.text_lr if is_text else 1.0,
+            "lr_scale": rates.get(kind, 1.0),
         }
-        for (is_text, is_matrix), parameters in groups.items()
+        for (kind, is_matrix), parameters in groups.items()
     ]
     return torch.optim.AdamW(settings, lr=stage.lr, betas=(0.9, 0.98), eps=1e-6)
 

@@ -27,6 +27,7 @@ from kvlp.models.query_network import QueryNetwork
 from kvlp.models.towers import has_weights, model_config
 from kvlp.tokenizers import TextTokenizer, build_tokenizer, load_tokenizer
 from kvlp.training.data import TrainingRows
+from kvlp.training.fusion import build_fusion, fusion_concepts
 from kvlp.training.objectives.part import Sources
 from kvlp.training.pixels import cached_pixels
 from kvlp.training.recipe import Recipe
@@ -52,7 +53,7 @@ class Prepared:
         data_hash, exposure: hash of the rows used, and of each of their images.
         concept_vectors: the vectors that the recipe names, or None.
         heads: modules that last over the stages and are saved beside the model: concept_align, the projections to these
-            vectors; query, the query network.
+            vectors; query, the query network; fusion, image and text with what they name.
     """
 
     graph: KnowledgeGraph
@@ -73,7 +74,7 @@ class Prepared:
     @property
     def sources(self) -> Sources:
         """What losses draw their texts from."""
-        return Sources(self.graph, self.taught, self.uses_graph, self.rows.texts)
+        return Sources(self.graph, self.taught, self.uses_graph, self.rows.texts, self.tokenize)
 
 
 def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shards: Path | None = None) -> Prepared:
@@ -110,6 +111,13 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
     )  # fmt: skip
     taught = _taught(recipe, graph)
     vectors = _concept_vectors(recipe, taught, out / "cache" / "vectors", phase)
+    heads, tokenize = _heads(recipe, vectors, texts, model_cfg, device), TextTokenizer.wrap(tokenizer)
+    if recipe.fusion is not None:
+        torch.manual_seed(recipe.seed + 7901)
+        heads["fusion"] = build_fusion(
+            recipe.fusion, model, preprocess.size, fusion_concepts(taught, texts), vectors,
+            vocab_size=int(model.text.vocab_size), context=tokenize.context_length, pad_id=tokenize.pad_id,
+        ).to(device)  # fmt: skip
     return Prepared(
         graph=graph,
         taught=taught,
@@ -119,12 +127,12 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         preprocess=preprocess,
         tokenizer=tokenizer,
         rows=TrainingRows(pixels, texts, [_row_key(r.id) for r in rows]),
-        tokenize=TextTokenizer.wrap(tokenizer),
+        tokenize=tokenize,
         normalise=preprocess.normalise,
         data_hash=rows.content_hash,
         exposure=exposure,
         concept_vectors=vectors,
-        heads=_heads(recipe, vectors, texts, model_cfg, device),
+        heads=heads,
     )
 
 
@@ -153,6 +161,8 @@ def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
     query = prepared.heads.get("query")
     if isinstance(query, QueryNetwork):
         card["query_network"] = query.settings
+    if "fusion" in prepared.heads:
+        card["fusion"] = prepared.heads["fusion"].settings
     module = prepared.model.to("cpu").eval()
     folder = out / "checkpoint"
     save_checkpoint(

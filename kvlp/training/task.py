@@ -58,8 +58,13 @@ class PretrainTask(nn.Module):
                 raise ConfigError(f"the loss {name} works through the head {part.head}, which the recipe does not have")
 
     def encode(self, batch: dict[str, Tensor]) -> Features:
-        """Embed the rows of a micro-batch: image_emb and, for each text that a loss needs, NAME_emb; of unit norm."""
-        return {**self.encode_images(batch), **self.encode_reports(batch)}
+        """Embed the rows of a micro-batch: image_emb and, for each text that a loss needs, NAME_emb; of unit norm.
+
+        Losses that look at both towers at once add features of their own.
+        """
+        found = {**self.encode_images(batch), **self.encode_reports(batch)}
+        own = [part.encode(self.model, dict(self.heads.items()), batch, found) for part in self.parts.values()]
+        return {**found, **{name: value for one in own for name, value in one.items()}}
 
     def encode_images(self, batch: dict[str, Tensor]) -> Features:
         """Embed the images of a micro-batch: image_emb and, if a loss needs them, image_tokens."""

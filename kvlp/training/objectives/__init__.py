@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvlp.training.objectives.arl import ArlPart
 from kvlp.training.objectives.clip import ClipPart
 from kvlp.training.objectives.concept_align import ConceptAlignPart
 from kvlp.training.objectives.contradiction import ContradictionPart
@@ -13,6 +14,7 @@ from kvlp.training.objectives.query import QueryPart
 from kvlp.training.settings import Strict
 
 __all__ = [
+    "ArlPart",
     "ClipPart",
     "ConceptAlignPart",
     "ContradictionPart",
@@ -34,6 +36,7 @@ class Losses(Strict):
     query: QueryPart | None = None
     contradiction: ContradictionPart | None = None
     polarity: PolarityPart | None = None
+    arl: ArlPart | None = None
 
     @property
     def active(self) -> Active:

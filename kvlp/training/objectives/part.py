@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kvlp.knowledge.graph import KnowledgeGraph
     from kvlp.losses.output import LossOutput
+    from kvlp.tokenizers import TextTokenizer
     from kvlp.training.texts import TextRows
     from kvlp.typing import IntArray
 
@@ -48,12 +49,14 @@ class Sources:
             names alone without a graph).
         uses_graph: False where the recipe leaves the graph out.
         texts: the sentences and labels of the training rows.
+        tokenize: texts -> token ids, for a loss that works on single words.
     """
 
     graph: KnowledgeGraph
     taught: KnowledgeGraph
     uses_graph: bool
     texts: TextRows
+    tokenize: TextTokenizer
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class LossPart(Strict):
     looks_at: ClassVar[Literal["images", "texts"]] = "images"
     #: the head of the run that it works through, if any
     head: ClassVar[str] = ""
+    #: whether `encode` runs both towers, so that they cannot work side by side
+    joint: ClassVar[bool] = False
 
     weight: Weight = 1.0
 
@@ -105,6 +110,13 @@ class LossPart(Strict):
         """What it draws for each step."""
         del sources
         return Samplers()
+
+    def encode(
+        self, model: Any, heads: Mapping[str, Any], batch: Mapping[str, Tensor], features: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Features of its own of a micro-batch, from the towers, the heads and what was embedded; a row each."""
+        del model, heads, batch, features
+        return {}
 
     def loss(self) -> nn.Module:
         """The loss module of kvlp.losses."""
