@@ -1,0 +1,160 @@
+"""Several crops of each image, large and small, changed in grey and sharpness: views for training on images alone.
+
+Chest films are not mirrored: a mirrored film has its heart on the wrong side.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kvlp.errors import ConfigError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = ["CropSettings", "Crops", "cell_places", "multi_crop"]
+
+
+@dataclass(frozen=True, slots=True)
+class CropSettings:
+    """What the crops of an image are.
+
+    Attributes:
+        count: crops of each image.
+        size: side of a crop in pixels.
+        area: least and most share of the image's area that a crop covers.
+        aspect: most that a crop is wider than high, or higher than wide, before it is made square.
+        gain, offset: most change of contrast (a factor of 1 - gain to 1 + gain) and brightness (a share of white).
+        blur: most standard deviation of a Gaussian blur, in pixels of the crop; half of the crops are blurred.
+        flip: mirror half of the crops left to right. Not for chest films.
+    """
+
+    count: int = 2
+    size: int = 96
+    area: tuple[float, float] = (0.4, 1.0)
+    aspect: float = 4 / 3
+    gain: float = 0.2
+    offset: float = 0.1
+    blur: float = 1.0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        low, high = self.area
+        ranges = 0 < low <= high <= 1 and self.aspect >= 1 and 0 <= self.gain < 1
+        if self.count < 1 or self.size < 1 or not ranges or min(self.offset, self.blur) < 0:
+            raise ConfigError(
+                f"crops: expected count and size >= 1, 0 < area <= 1, aspect >= 1, 0 <= gain < 1, offset and blur >= 0; "
+                f"got {self}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """The same crop number of every image of a batch.
+
+    Attributes:
+        pixels: (n, size, size) uint8.
+        boxes: (n, 4) float32 left, top, width, height in shares of the image; the width is negative if mirrored, and
+            left is then the right edge.
+    """
+
+    pixels: Tensor
+    boxes: Tensor
+
+
+def multi_crop(pixels: Tensor, settings: CropSettings, rng: np.random.Generator) -> list[Crops]:
+    """Return `settings.count` crops of each grey image, all drawn from `rng`.
+
+    Call it once with large crops and once with small ones for the multi-crop of DINO or LVM-Med.
+
+    Shape: pixels (n, S, S) uint8.
+    Raises: ShapeError if the images are not of that kind.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    if pixels.ndim != 3 or pixels.dtype != torch.uint8:
+        raise ShapeError(f"expected grey images (n, H, W) of uint8, got {tuple(pixels.shape)} of {pixels.dtype}")
+    images, found = pixels.float().div(255)[:, None], []
+    for _ in range(settings.count):
+        boxes = torch.from_numpy(_boxes(len(pixels), settings, rng))
+        left, top, width, height = boxes.unbind(dim=1)
+        zero = torch.zeros_like(left)
+        # affine_grid's places run from -1 to 1 over the crop: scale and middle of the box, in those of the image
+        rows = [[width, zero, 2 * left + width - 1], [zero, height, 2 * top + height - 1]]
+        theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (n, 2, 3)
+        fine = settings.size * _oversampling(pixels.shape[1:], boxes, settings.size)
+        grid = F.affine_grid(theta, [len(pixels), 1, fine, fine], align_corners=False)
+        crops = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        crops = F.adaptive_avg_pool2d(crops, settings.size)
+        crops = _changed(crops, settings, rng)
+        found.append(Crops(crops[:, 0].clamp(0, 1).mul(255).add(0.5).to(torch.uint8), boxes))
+    return found
+
+
+def cell_places(boxes: Tensor, rows: int, columns: int) -> Tensor:
+    """Where the middle of each cell of a crop's map of features lies in the whole image.
+
+    Args:
+        boxes: (n, 4), see `Crops`.
+        rows: of the map.
+        columns: of the map.
+
+    Returns:
+        (n, rows * columns, 2) float32, x and y in shares of the image, row by row.
+    """
+    import torch
+
+    x = (torch.arange(columns) + 0.5) / columns
+    y = (torch.arange(rows) + 0.5) / rows
+    within = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).view(1, -1, 2).to(boxes)
+    return boxes[:, None, :2] + within * boxes[:, None, 2:]
+
+
+def _boxes(n: int, settings: CropSettings, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Left, top, width, height (n, 4); a box that would stand out of the image is made narrower or lower."""
+    area = rng.uniform(*settings.area, size=n)
+    aspect = np.exp(rng.uniform(-1, 1, size=n) * math.log(settings.aspect))
+    size = np.minimum(np.sqrt(np.stack([area * aspect, area / aspect], axis=1)), 1.0)
+    corner = rng.uniform(size=(n, 2)) * (1 - size)
+    mirrored = rng.uniform(size=n) < (0.5 if settings.flip else 0.0)
+    corner[mirrored, 0] += size[mirrored, 0]
+    size[mirrored, 0] *= -1
+    return np.concatenate([corner, size], axis=1).astype(np.float32)
+
+
+def _oversampling(shape: tuple[int, ...], boxes: Tensor, size: int) -> int:
+    """How many times finer to sample before averaging, so that no pixel of the image is skipped."""
+    widest = max(float(boxes[:, 2].abs().max()) * shape[1], float(boxes[:, 3].max()) * shape[0]) if len(boxes) else 1.0
+    return max(1, math.ceil(widest / size))
+
+
+def _changed(crops: Tensor, settings: CropSettings, rng: np.random.Generator) -> Tensor:
+    import torch
+
+    u = torch.from_numpy(rng.uniform(-1, 1, size=(4, len(crops))).astype(np.float32))[:, :, None, None, None]
+    middle = crops.mean(dim=(1, 2, 3), keepdim=True)
+    crops = (crops - middle) * (1 + settings.gain * u[0]) + middle + settings.offset * u[1]
+    spread = settings.blur * u[2].abs() * (u[3] > 0)
+    return _blurred(crops, spread.view(-1)) if settings.blur else crops
+
+
+def _blurred(crops: Tensor, spread: Tensor) -> Tensor:
+    """Gaussian blur of each image by its own standard deviation, in pixels; 0 leaves it as it is."""
+    import torch
+    import torch.nn.functional as F
+
+    reach = max(1, math.ceil(3 * float(spread.max()))) if len(spread) else 1
+    at = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    weights = torch.exp(-0.5 * (at[None] / spread.clamp(min=1e-3)[:, None]) ** 2)
+    weights = weights / weights.sum(dim=1, keepdim=True)  # (n, 2 * reach + 1)
+    images = crops.transpose(0, 1)  # each image a channel of its own
+    n = len(spread)
+    images = F.conv2d(F.pad(images, (reach, reach, 0, 0), mode="replicate"), weights[:, None, None], groups=n)
+    images = F.conv2d(F.pad(images, (0, 0, reach, reach), mode="replicate"), weights[:, None, :, None], groups=n)
+    return images.transpose(0, 1)
