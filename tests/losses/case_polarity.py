@@ -27,7 +27,7 @@ def reference(given: Inputs) -> float:
         denied = [float(image @ absent) for image in given["image_emb"]]
         stated += float(np.var(similar))
         left += float(np.var([a + b for a, b in zip(similar, denied, strict=True)]))
-    return left / (stated + 1e-8 * len(given["present_emb"]))
+    return left / (stated + 0.01 * len(given["present_emb"]))
 
 
 def _pair(absent: list[float]) -> Inputs:
@@ -43,8 +43,13 @@ CASES = {
         rows=("image_emb",),
         mirror=mirror,
         reference=reference,
-        # the denial is the statement turned round, the statement again, or says nothing of these images
-        hands=(Hand(_pair([-1, 0]), 0.0), Hand(_pair([1, 0]), 4.0), Hand(_pair([2**-0.5, 2**-0.5]), 1.0)),
+        # the denial is the statement turned round, the statement again, or says nothing of these images; the
+        # statement's variance is 1/4, to which the floor adds 1/100
+        hands=(
+            Hand(_pair([-1, 0]), 0.0),
+            Hand(_pair([1, 0]), 1 / 0.26),
+            Hand(_pair([2**-0.5, 2**-0.5]), 0.25 / 0.26),
+        ),
         pulls=(
             Pull(DENIED, "absent_emb", 0, [1, 0], -1),
             Pull(DENIED, "absent_emb", 0, [0, 1], 1),

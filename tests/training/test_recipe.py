@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from kvlp.errors import ConfigError
-from kvlp.training.recipe import Recipe, load_recipe, recipe_names, recipe_text
+from kvlp.training.recipe import Recipe, derived, load_recipe, recipe_names, recipe_text
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -83,3 +83,55 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes, message: str
 def test_a_recipe_cannot_be_changed_after_it_was_made():
     with pytest.raises(ValidationError):
         Recipe(name="x").seed = 3  # type: ignore[misc]
+
+
+# ---- a recipe from another one ---------------------------------------------------------------------------------------
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_recipe_sets_keys_of_its_base(tmp_path: Path):
+    path = written(tmp_path, "name: mine\nbase: kad-512\nset: {stages.1.lr: 0.5, seed: 3}\n")
+    mine, base = load_recipe(path, ["stages.1.epochs=2"]), load_recipe("kad-512")
+    assert (mine.name, mine.seed, mine.stages[1].lr, mine.stages[1].epochs) == ("mine", 3, 0.5, 2)
+    assert mine.model == base.model
+    assert mine.model.image_size == 512
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: mine\nbase: kad\nseed: 3\n", "beside base it has the key 'seed'; put it under set"),
+        ("name: mine\nbase: kat\n", "no recipe 'kat'.*did you mean 'kad'"),
+        ("name: mine\nbase: kad\nset: {stages.7.lr: 1}\n", "stages.7.lr: expected a number below 2, got '7'"),
+        ("name: mine\nbase: kad\nset: {modle.image: x}\n", "unknown key 'modle'; did you mean 'model'"),
+        ("name: mine\nbase: kad\nset: [1]\n", "expected dotted keys and values under set, got list"),
+    ],
+)
+def test_wrong_bases_are_named(tmp_path: Path, text: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(written(tmp_path, text))
+
+
+def test_a_recipe_is_not_its_own_base(tmp_path: Path):
+    with pytest.raises(ConfigError, match="it is its own base"):
+        load_recipe(written(tmp_path, f"name: mine\nbase: {tmp_path / 'mine.yaml'}\n"))
+
+
+@pytest.mark.parametrize(("name", "change"), [("no-graph", {"use": False}), ("shuffled-graph", {"shuffled": 0})])
+def test_a_control_differs_from_what_it_is_compared_with_in_the_graph_alone(name: str, change: dict[str, object]):
+    recipe, control = load_recipe("kad-phantom"), derived(name, "kad-phantom")
+    same = {"name": recipe.name, "description": recipe.description, "knowledge": recipe.knowledge}
+    assert control.model_copy(update=same) == recipe
+    assert control.knowledge == recipe.knowledge.model_copy(update=change)
+
+
+def test_a_control_of_shuffled_reports_keeps_everything_else():
+    recipe, control = load_recipe("negation-phantom"), derived("shuffled-reports", "negation-phantom", ["seed=4"])
+    assert control.data == recipe.data.model_copy(update={"shuffle_reports": True})
+    assert control.stages == recipe.stages
+    assert (control.seed, derived("clip-baseline", "kad-phantom")) == (4, load_recipe("clip-baseline"))

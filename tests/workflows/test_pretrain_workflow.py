@@ -14,8 +14,10 @@ from PIL import Image
 
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, DataError, KvlpError
+from kvlp.eval.intervals import auc_table
 from kvlp.eval.results import read_results
 from kvlp.training.recipe import EvaluationPart, load_recipe
+from kvlp.workflows.compare import Comparison, plan
 from kvlp.workflows.pretrain import evaluation_rows, pretrain
 from kvlp.workflows.quickstart import _Beside, quickstart
 
@@ -52,7 +54,7 @@ def test_pretrain_evaluates_compares_and_writes_one_page(manifest_path: Path, tm
     assert all(r.value == 0 for r in own)  # compared with itself
     page = (out / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"""(?:src|href)\s*=\s*["']https?:""", page)
-    assert "data:image/png" not in page  # pictures of patients only when asked for
+    assert "data:image/" not in page  # pictures of patients only when asked for
     assert "prompted classification" in page
     named = json.loads((out / "checkpoint" / "kvlp.json").read_text())["card"]["named_concepts"]
     assert "pleural_effusion" in named
@@ -84,7 +86,7 @@ def test_the_quickstart_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest
     queries = [r for r in outcome.results if r.target == "all queries"]
     assert {r.metric for r in queries} == {"precision_at_10", "lift_at_10"}
     page = outcome.page.read_text(encoding="utf-8")
-    assert page.count("data:image/png") > 100
+    assert page.count("data:image/") > 100
     likes = page[page.index("like this image") :]
     assert int(re.search(r"(\d) of 8 are what was asked for", likes).group(1)) >= 1  # the image itself  # type: ignore[union-attr]
     again = quickstart(tmp_path / "q", images=240, overrides=steps, control=False)
@@ -105,3 +107,59 @@ def test_a_call_beside_ends_with_its_block():
     with pytest.raises(ConfigError, match="stop"), _Beside(time.sleep, 100) as beside:  # type: ignore[arg-type]
         raise ConfigError("stop")
     assert not beside.process.is_alive()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_recipes_are_compared_over_seeds_in_one_table(manifest_path: Path, tmp_path: Path):
+    settings = ["stages.0.steps=3", "threads=1", "smoke-cpu:stages.0.lr=0.004"]
+    out, others = tmp_path / "run", ["no-graph", "smoke-cpu"]
+    outcome = pretrain("smoke-cpu", data=manifest_path, out=out, overrides=settings, compare=others, seeds=[0, 1])
+    made = {str(p.parent.parent.relative_to(out)) for p in out.rglob("checkpoint/kvlp.json")}
+    first = {".", "compare/no-graph", "compare/smoke-cpu-2"}
+    assert made == first | {f"compare/seed-1/{name}" for name in ("smoke-cpu", "no-graph", "smoke-cpu-2")}
+    rows = read_results(out / "comparison.jsonl")
+    again = [r for r in rows if r.setting.endswith("minus smoke-cpu-2")]
+    assert again
+    assert all((r.value, r.low, r.high) == (0, 0, 0) for r in again)
+    assert all("mean over 2 seeds" in r.method for r in rows)
+    table = (out / "comparison.md").read_text()
+    assert table.startswith("| classes | score | model | AUC | over seeds | smoke-cpu minus it |")
+    assert table.count("\n") == 2 + 3 * 3 * 3  # three groups, scores and models
+    assert outcome.tables["test"][0][0] == "classes"
+    assert "Comparison" in (out / "report.html").read_text()
+
+
+def test_runs_of_a_comparison(tmp_path: Path):
+    settings = ["threads=1", "clip-baseline:stages.0.epochs=3"]
+    runs = plan(["kad-phantom", "clip-baseline", "no-graph"], tmp_path, seeds=[5, 6], overrides=settings)
+    assert [(run.recipe.name, run.recipe.seed) for run in runs] == [
+        (name, seed) for seed in (5, 6) for name in ("kad-phantom", "clip-baseline", "no-graph")
+    ]
+    assert runs[0].folder == tmp_path
+    assert runs[2].folder == tmp_path / "compare" / "no-graph"
+    assert runs[3].folder == tmp_path / "compare" / "seed-6" / "kad-phantom"
+    assert [run.recipe.stages[0].epochs for run in runs[:2]] == [0, 3]
+    assert {run.recipe.threads for run in runs} == {1}
+    assert runs[2].recipe.query_network == runs[0].recipe.query_network
+
+
+def test_differences_of_macro_means_by_hand():
+    rng = np.random.default_rng(0)
+    labels = np.tile([[1.0, 0.0], [0.0, 1.0]], (20, 1))
+    tables = {}
+    for name, noise in (("good", 0.1), ("bad", 5.0)):
+        scores = [labels + rng.normal(size=labels.shape) * noise for _ in range(2)]
+        tables[name] = [auc_table(labels, s, names=["a", "b"], n=200, seed=3) for s in scores]
+    comparison = Comparison({"all": ["a", "b"]})
+    for name, (one, two) in tables.items():
+        comparison.add(name, dict.fromkeys(("POS", "NEG", "PAIR"), one))
+        comparison.add(name, dict.fromkeys(("POS", "NEG", "PAIR"), two))
+    means = {name: np.mean([table.macro.value for table in both]) for name, both in tables.items()}
+    lead = comparison.difference("good", "bad", "all", "POS")
+    assert lead.value == pytest.approx(means["good"] - means["bad"])
+    assert 0 < lead.low < lead.value < lead.high
+    assert lead.p < 0.05
+    assert comparison.figure("bad", "all", "POS")[0] == pytest.approx(means["bad"])
+    back = comparison.difference("bad", "good", "all", "POS")
+    assert (back.low, back.high) == (pytest.approx(-lead.high), pytest.approx(-lead.low))
