@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -58,9 +58,10 @@ class BenchmarkClasses:
             named |= {"the others": rest} if rest else {}
         return named
 
-    def asked(self, card: Card) -> dict[str, list[str]] | list[str]:
-        """What `evaluate` takes: groups of classes, or the classes."""
-        return self.groups(card) or list(self.words)
+    def asked(self, card: Card, held: Collection[str]) -> dict[str, list[str]] | list[str]:
+        """What `evaluate` takes: groups of classes, or the classes; of those for which there are labels."""
+        groups = {group: [w for w in words if w in held] for group, words in self.groups(card).items()}
+        return {group: words for group, words in groups.items() if words} or [w for w in self.words if w in held]
 
 
 def relabelled(manifest: Manifest, classes: BenchmarkClasses, card: Card) -> tuple[Manifest, list[str]]:

@@ -69,6 +69,7 @@ class BenchmarkRun:
         coverage: how much of the benchmark was there.
         classes: how its labels were asked.
         stray: labels of the data that the card does not know; they were not asked.
+        unlabelled: classes for which the data have no label; they could not be scored.
     """
 
     card: Card
@@ -77,6 +78,7 @@ class BenchmarkRun:
     coverage: Coverage
     classes: BenchmarkClasses
     stray: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
     more: list[Result] = field(default_factory=list)
 
     @property
@@ -93,6 +95,8 @@ class BenchmarkRun:
         for words, labels in self.classes.words.items():
             if len(labels) > 1:
                 said.append(f"one concept, asked once as {words!r}: {', '.join(labels)}")
+        if self.unlabelled:
+            said.append(f"no label in the data, in no mean: {', '.join(self.unlabelled)}")
         if self.card.not_asked:
             said.append(f"not asked, see the card: {', '.join(self.card.not_asked)}")
         if self.stray:
@@ -115,6 +119,7 @@ class BenchmarkRun:
             "classes": {words: list(labels) for words, labels in self.classes.words.items()},
             "not_in_graph": list(self.classes.outside),
             "not_asked": [*self.card.not_asked, *self.stray],
+            "no_label": list(self.unlabelled),
             "remarks": self.remarks,
         }
 
@@ -173,10 +178,15 @@ def run_benchmark(
     _, manifest, coverage = read_benchmark(card, data, Path(out), options.split)
     classes = BenchmarkClasses.of(card, graph)
     scored, stray = relabelled(manifest, classes, card)
+    held = {words for record in scored for words in record.labels}
     wanted = replace(options, split=coverage.split)
-    evaluation = evaluate(model, scored, classes.asked(card), graph, seed=seed, options=wanted, progress=progress)
+    asked = classes.asked(card, held)
+    if not asked:
+        raise DataError(f"{card.title}: no image has a label of its classes {', '.join(list(card.classes)[:8])}")
+    evaluation = evaluate(model, scored, asked, graph, seed=seed, options=wanted, progress=progress)
     more = _retrieval(model, evaluation, card) if card.kind == "retrieval" else []
-    return BenchmarkRun(card, scored, evaluation, coverage, classes, tuple(stray), more)
+    unlabelled = tuple(words for words in classes.words if words not in held)
+    return BenchmarkRun(card, scored, evaluation, coverage, classes, tuple(stray), unlabelled, more)
 
 
 def _retrieval(model: Encoder, evaluation: Evaluation, card: Card) -> list[Result]:

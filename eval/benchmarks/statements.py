@@ -18,7 +18,7 @@ __all__ = ["Statements"]
 _ASKABLE = frozenset({"finding", "disease", "device"})
 #: "Is there no effusion?" asks for the absence; the linker reads reports, in which a question is a doubt
 _DENIES = re.compile(r"\b(no|not|without|absent|absence|free of)\b", re.IGNORECASE)
-_THERE = re.compile(r"(is|are|was|were) there (?:any |an? |evidence of |signs? of )*(.+?)\??\Z", re.IGNORECASE)
+_THERE = re.compile(r"(is|are|was|were) there (no )?(?:any |an? |evidence of |signs? of )*(.+?)\??\Z", re.IGNORECASE)
 
 
 @dataclass
@@ -48,7 +48,8 @@ class Statements:
                 return self._prompts.sentences(concept, said, synonyms=True)
             there = _THERE.match(question.strip())
             if there:
-                return [f"There {there[1].lower()} {'no ' if answer == YES_NO[1] else ''}{there[2]}."]
+                denied = (there[2] is not None) == (answer == YES_NO[0])
+                return [f"There {there[1].lower()} {'no ' if denied else ''}{there[3]}."]
         return [f"{question.strip()} {answer}."]
 
     def _concept(self, question: str) -> tuple[str, bool] | None:

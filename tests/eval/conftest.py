@@ -69,7 +69,15 @@ def write_manifest(folder, patients=40, images=2, seed=0):
     return Manifest(records, folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def chest_graph():
+    """The bundled graph, loaded once."""
+    from kvlp.knowledge.graph import KnowledgeGraph
+
+    return KnowledgeGraph.load("chest")
+
+
+@pytest.fixture(scope="session")
 def fakes():
     """The fake model, the manifest writer and the class names."""
     return SimpleNamespace(Model=OneHotModel, write_manifest=write_manifest, classes=CLASSES)

@@ -9,7 +9,9 @@ from kvlp.datasets.readers import READERS
 from kvlp.errors import ConfigError
 from kvlp.eval.benchmarks import benchmark_names, load_card
 from kvlp.eval.benchmarks.classes import BenchmarkClasses
-from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.eval.benchmarks.expect import beside
+from kvlp.eval.benchmarks.run import Coverage
+from kvlp.eval.results import Result
 
 NAMES = benchmark_names()
 
@@ -20,11 +22,6 @@ def run_cli(*args):
     except SystemExit as done:
         return done.code or 0
     return 0
-
-
-@pytest.fixture(scope="module")
-def graph():
-    return KnowledgeGraph.load("chest")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,15 +43,15 @@ ONE_CONCEPT = {"openi": [("Emphysema", "Pulmonary Emphysema"), ("Granuloma", "Gr
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "padchest"])
-def test_every_class_has_a_concept_and_nearly_all_one_of_their_own(name, graph):
-    classes = BenchmarkClasses.of(load_card(name), graph)
+def test_every_class_has_a_concept_and_nearly_all_one_of_their_own(name, chest_graph):
+    classes = BenchmarkClasses.of(load_card(name), chest_graph)
     assert classes.outside == ()
     assert [labels for labels in classes.words.values() if len(labels) > 1] == ONE_CONCEPT.get(name, [])
 
 
-def test_padchest_names_the_labels_that_the_graph_does_not_know(graph):
+def test_padchest_names_the_labels_that_the_graph_does_not_know(chest_graph):
     card = load_card("padchest")
-    classes = BenchmarkClasses.of(card, graph)
+    classes = BenchmarkClasses.of(card, chest_graph)
     assert len(card.classes) + len(card.not_asked) == 193
     assert "nephrostomy tube" in classes.outside
     assert not {"pleural effusion", "heart failure", "No Finding"} & set(classes.outside)
@@ -85,3 +82,41 @@ def test_list_and_card_on_the_command_line(capsys):
 def test_an_unknown_name_is_told_with_the_nearest():
     with pytest.raises(ConfigError, match="no benchmark is called 'chestxray'; did you mean 'chestxray14'"):
         load_card("chestxray")
+
+
+def row(value, setting="POS", **more):
+    return Result("auc", "macro", value, value - 0.02, value + 0.02, "m", "d", 9, setting=setting, group="all", **more)
+
+
+def test_published_figures_stand_beside_ours():
+    card = load_card("chestxdet10")
+    rows = [row(0.5, "PAIR"), row(0.74)]
+    whole = Coverage(542, 542, 542, "test", "test")
+    kad = next(e for e in beside(card, rows, whole) if e.model == "KAD")
+    assert (kad.published, kad.ours, kad.within, kad.comparable) == (0.735, "0.740 (0.720 to 0.760)", True, "yes")
+    assert "Nature Communications 14:4542" in kad.text
+    assert next(e for e in beside(card, [], whole) if e.model == "KAD").within is None
+    far = next(e for e in beside(card, [row(0.9)], whole) if e.model == "KAD")
+    assert far.within is False
+
+
+def test_over_a_part_nothing_is_comparable():
+    card = load_card("chestxdet10")
+    for part in (
+        Coverage(542, 541, 542, "test", "test"),
+        Coverage(5, 5, 542, "test", "test"),
+        Coverage(9, 9, 0, "x", "test"),
+    ):
+        assert {e.comparable for e in beside(card, [row(0.74)], part)} == {"no"}
+    assert "541 of 542 listed images found" in beside(card, [], Coverage(542, 541, 542, "test", "test"))[0].because
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if load_card(n).published])
+def test_a_published_figure_names_rows_that_the_evaluation_writes(name):
+    card = load_card(name)
+    targets = {"macro", "all", "closed"} | set(card.classes.values())
+    for published in card.published:
+        assert set(published.row) <= {"metric", "target", "group", "setting"}
+        assert published.row["target"] in targets
+        assert published.row.get("group", "all") in {"all", *card.groups}
+        assert 0 < published.value < 1
