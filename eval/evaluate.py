@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kvlp.eval.decision_rows import decision_rows
+from kvlp.eval.decisions import Decision, Validation, learn_decisions, stored_decisions
 from kvlp.eval.figures import (
     QueryOutcome,
     classification_rows,
     control_results,
+    data_rows,
     difference_results,
     report_recall_rows,
     text_query_rows,
@@ -27,8 +30,11 @@ from kvlp.eval.images import Embedded, embed_manifest
 from kvlp.eval.intervals import MetricTable
 from kvlp.eval.metrics import Floats
 from kvlp.eval.negation import NegationProbe, negation_probe, negation_rows
+from kvlp.eval.picks import Errors, error_rows
 from kvlp.eval.results import Provenance, Result, hash_of, versions
-from kvlp.eval.tasks import ClassTask, Query, label_matrix, parse_tasks
+from kvlp.eval.subgroup_rows import subgroup_rows
+from kvlp.eval.subgroups import SubgroupFigure
+from kvlp.eval.tasks import ClassTask, Query, label_matrix, parse_tasks, require_apart
 from kvlp.knowledge.names import Names
 from kvlp.knowledge.prompts import Prompts
 from kvlp.typing import Assertion
@@ -65,6 +71,11 @@ class EvalOptions:
         negation: also ask for each class by grammatical stating and denying sentences, see `negation_probe`.
         split: name of the split, for the rows.
         batch_size: images read and encoded at a time.
+        subgroups: also compare groups of patients (age, sex, view, ...), where the manifest tells them.
+        hide_below: groups of fewer patients are hidden.
+        rule: how thresholds are chosen on validation rows, see `kvlp.eval.choose_threshold`.
+        validation: rows of other patients to learn thresholds and probabilities on. Without them what the checkpoint's
+            `calibration.json` holds is used, and else the threshold 0, which no data chose.
     """
 
     resamples: int = 1000
@@ -75,6 +86,10 @@ class EvalOptions:
     negation: bool = True
     split: str = ""
     batch_size: int = 64
+    subgroups: bool = True
+    hide_below: int = 5
+    rule: str = "youden"
+    validation: Manifest | Embedded | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,11 @@ class Evaluation:
         queries: text queries with their results.
         timings: step -> seconds.
         negation: AUC by stating and denying sentences and its spread over ways to ask, if that was asked for.
+        decisions: class name -> its threshold, where that is from, and its calibration, if there is one.
+        subgroups: figures by groups of patients and the gaps between them.
+        errors: the worst errors of the classes with the lowest AUC.
+        remarks: what a reader must know beside the figures, one line each.
+        model: what was evaluated, for heat maps.
     """
 
     results: list[Result]
@@ -120,6 +140,11 @@ class Evaluation:
     queries: list[QueryOutcome] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     negation: NegationProbe | None = None
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    subgroups: list[SubgroupFigure] = field(default_factory=list)
+    errors: list[Errors] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    model: Encoder | None = field(default=None, repr=False, compare=False)
 
     @property
     def classes(self) -> list[str]:
@@ -134,7 +159,7 @@ class Evaluation:
     @property
     def settings(self) -> dict[str, object]:
         """Options and provenance, flat, to print."""
-        return {**asdict(self.options), **asdict(self.provenance)}
+        return {**asdict(replace(self.options, validation=None)), **asdict(self.provenance)}
 
 
 def evaluate(
@@ -162,7 +187,7 @@ def evaluate(
         progress: called with (step, done, total).
 
     Raises:
-        DataError: an unknown class, or no image that can be read.
+        DataError: an unknown class, no image that can be read, or a patient of the validation rows among those scored.
     """
     options = options or EvalOptions()
     timings: dict[str, float] = {}
@@ -199,9 +224,17 @@ def evaluate(
         ),
         options=options,
         timings=timings,
+        model=model,
     )
+    with _timed(timings, "thresholds"):
+        _decide(model, result, names, progress)
     with _timed(timings, "intervals"):
+        data_rows(result)
         classification_rows(result)
+        decision_rows(result)
+        error_rows(result)
+    with _timed(timings, "subgroups"):
+        subgroup_rows(result)
     if options.negation:
         with _timed(timings, "negation"):
             result = _with_negation(model, result, graph)
@@ -220,10 +253,34 @@ def _embedded(
     options: EvalOptions,
     progress: Callable[[str, int, int], None] | None,
 ) -> Embedded:
+    if options.validation is not None:
+        require_apart(_records(options.validation), _records(images), name="validation")
     if isinstance(images, Embedded):
         return images
     label_matrix(list(images), tasks, names)  # a wrong class name is told before the long part
     return embed_manifest(model, images, batch_size=options.batch_size, progress=progress)
+
+
+def _records(images: Manifest | Embedded) -> Sequence[Record]:
+    return images.records if isinstance(images, Embedded) else images
+
+
+def _decide(model: Encoder, result: Evaluation, names: Names, progress: Callable[[str, int, int], None] | None) -> None:
+    """Thresholds and probabilities from the validation rows, else from the checkpoint, else none."""
+    given, options = result.options.validation, result.options
+    if given is None:
+        source = model if result.main_setting == "PAIR" else None
+        found, remark = stored_decisions(source, result.classes, result.prompts)
+        result.remarks.extend([remark] if remark else [])
+    else:
+        if not isinstance(given, Embedded):
+            given = embed_manifest(model, given, batch_size=options.batch_size, progress=progress)
+        scores = _scores(model, given.vectors, result.tasks, result.prompts)[result.main_setting]
+        splits = sorted({record.split for record in given.records} - {""})
+        name = f"{', '.join(splits) or 'validation'} ({len(given.records)} images, {given.content_hash[:12]})"
+        validation = Validation(label_matrix(given.records, result.tasks, names), scores, name)
+        found = learn_decisions(model, result.classes, validation, options.rule)
+    result.decisions.update(found)
 
 
 def _with_negation(model: Encoder, result: Evaluation, graph: KnowledgeGraph | None) -> Evaluation:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kvlp.errors import DataError
 from kvlp.eval.intervals import FewPositivesWarning, MetricTable, auc_table, mean_interval, paired_table
 from kvlp.eval.metrics import Floats
+from kvlp.eval.picks import hit_rows
 from kvlp.eval.results import Result
 from kvlp.eval.retrieval import distinct_reports, precision_table, recall_hits
 from kvlp.eval.tasks import Query, query_relevance
@@ -28,6 +29,7 @@ __all__ = [
     "QueryOutcome",
     "classification_rows",
     "control_results",
+    "data_rows",
     "difference_results",
     "report_recall_rows",
     "text_query_rows",
@@ -57,6 +59,23 @@ class QueryOutcome:
     prevalence: float
     pool: int
     hits: tuple[tuple[int, float, float], ...]
+
+
+def data_rows(result: Evaluation) -> None:
+    """Add how many images and patients were scored, left out, or look like something else."""
+    counts = {
+        "images": (len(result.records), "images that were scored"),
+        "patients": (len(np.unique(result.patients)), "their patients; an image without one counts as one"),
+        "images_left_out": (len(result.skipped), "images that could not be read and are not scored"),
+        "implausible_images": (result.implausible, "scored images that do not look like a frontal chest radiograph"),
+    }
+    for metric, (count, meaning) in counts.items():
+        result.results.append(
+            Result(
+                metric=metric, target="data", value=float(count), low=math.nan, high=math.nan, method="a count",
+                definition=meaning, n=len(result.records), task="data", provenance=result.provenance,
+            )
+        )  # fmt: skip
 
 
 def classification_rows(result: Evaluation) -> None:
@@ -122,15 +141,10 @@ def text_query_rows(model: Encoder, result: Evaluation, names: Names, queries: S
         best = [i for i in np.argsort(-scores[row], kind="stable") if known[i]][:k]
         hits = tuple((int(i), float(scores[row, i]), float(relevant[row, i])) for i in best)
         precision, prevalence = float(table.per_query[row]), float(table.prevalence[row])
-        result.queries.append(QueryOutcome(query, precision, prevalence, int(table.pool[row]), hits))
-        result.results.append(
-            Result(
-                metric=f"precision_at_{k}", target=query.text, value=precision, low=math.nan, high=math.nan,
-                method="one query: no interval", definition=DEFINITIONS["precision_at_10"], n=int(table.pool[row]),
-                n_positive=int((relevant[row] == 1).sum()), task="retrieval", provenance=result.provenance,
-                notes=(f"relevant: {query.target}", f"prevalence {prevalence:.4f}"),
-            )
-        )  # fmt: skip
+        outcome = QueryOutcome(query, precision, prevalence, int(table.pool[row]), hits)
+        result.queries.append(outcome)
+        result.results.extend(_query_rows(result, outcome, int((relevant[row] == 1).sum())))
+        hit_rows(result, outcome)
     left_out = tuple(f"no relevant image, left out: {queries[i].text}" for i in table.undefined)
     pool = f"pool of up to {int(table.pool.max())} images"
     for metric, interval, meaning in (
@@ -140,6 +154,27 @@ def text_query_rows(model: Encoder, result: Evaluation, names: Names, queries: S
         row_of = Result.of(interval, metric=metric, target="all queries", definition=f"{meaning}; {pool}",
                            task="retrieval", provenance=result.provenance)  # fmt: skip
         result.results.append(_with_notes(row_of, left_out))
+
+
+def _query_rows(result: Evaluation, outcome: QueryOutcome, relevant: int) -> list[Result]:
+    """Precision of one query, what chance gives, and the one over the other."""
+    k, prevalence = result.options.k, outcome.prevalence
+    lift = outcome.precision / prevalence if prevalence > 0 else math.nan
+    common: dict[str, Any] = {
+        "target": outcome.query.text, "low": math.nan, "high": math.nan, "method": "one query: no interval",
+        "n": outcome.pool, "n_positive": relevant, "task": "retrieval", "provenance": result.provenance,
+        "notes": (f"relevant: {outcome.query.target}", f"prevalence {prevalence:.4f}"),
+    }  # fmt: skip
+    return [
+        Result(
+            metric=f"precision_at_{k}",
+            value=outcome.precision,
+            definition=DEFINITIONS["precision_at_10"],
+            **common,
+        ),
+        Result(metric="prevalence", value=prevalence, definition="share of the pool that is relevant", **common),
+        Result(metric=f"lift_at_{k}", value=lift, definition=DEFINITIONS["lift"], **common),
+    ]
 
 
 def report_recall_rows(model: Encoder, result: Evaluation, ks: Sequence[int] = (1, 5, 10)) -> None:

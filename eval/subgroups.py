@@ -55,7 +55,8 @@ class SubgroupFigure:
     """One figure of one group, or of a gap.
 
     Attributes:
-        target: the class, or "macro" for the mean over the classes that every shown group defines.
+        target: the class, or "macro" for the mean over the classes that all groups define (but for groups that define
+            fewer than half of them, which have no mean).
         attribute: "sex", or "age and sex".
         group: "female"; for a gap both groups, the larger figure first: "female minus male".
         metric: "auc", "sensitivity", "false_positive_rate", or the name of a rate.
@@ -63,6 +64,7 @@ class SubgroupFigure:
         interval: the figure; NaN where it is hidden or undefined.
         hidden: fewer than `k` patients.
         counted: whether the interval's counts are told.
+        pair: whether the attribute is a pair.
     """
 
     target: str
@@ -73,6 +75,7 @@ class SubgroupFigure:
     interval: Interval
     hidden: bool = False
     counted: bool = True
+    pair: bool = False
 
 
 def subgroup_figures(
@@ -260,28 +263,35 @@ class _Panel:
         return replace(made, low=low, high=high, method=method, n_resamples=0, notes=())
 
     def mean(self, measured: Sequence[_Measured], shown: Shown) -> _Measured:
-        """The mean over the classes that every shown group defines."""
-        open_ = np.flatnonzero(~shown.hidden)
-        whole = [m for m in measured if open_.size and not any(math.isnan(m.intervals[g].value) for g in open_)]
-        left = [m.target for m in measured if m not in whole]
-        notes = (f"classes that some group does not define, left out: {', '.join(left)}",) if left else ()
-        if not whole:
-            blank = np.full_like(measured[0].samples, np.nan)
-            table = [replace(_NOTHING, notes=notes)] * self.size
-            return _Measured(MEAN, measured[0].metric, shown, table, blank, (blank[:, 0], blank))
-        samples = np.mean([m.samples for m in whole], axis=0)
-        table = []
-        for g in range(self.size):
-            own = [m.intervals[g] for m in whole]
-            value = math.fsum(i.value for i in own) / len(own) if not shown.hidden[g] else math.nan
-            made = self._interval(value, samples[g], shown, g, counts=(max(i.n for i in own), 0))
-            table.append(replace(made, n_positive=sum(i.n_positive for i in own), notes=notes))
-        rest = np.mean([m.rest[0] for m in whole], axis=0), np.mean([m.rest[1] for m in whole], axis=0)
-        return _Measured(MEAN, measured[0].metric, shown, table, samples, rest)
+        """The mean over the classes that all groups define; a group that defines fewer than half of them has none."""
+        table = np.array([[interval.value for interval in m.intervals] for m in measured])  # (C, G)
+        defined = ~np.isnan(table)
+        some = defined.any(axis=1)
+        able = ~shown.hidden & (2 * defined[some].sum(axis=0) >= max(some.sum(), 1))
+        whole = defined[:, able].all(axis=1) if able.any() else np.zeros(len(measured), dtype=bool)
+        used = [m for m, here in zip(measured, whole, strict=True) if here]
+        left = ", ".join(m.target for m, here in zip(measured, whole, strict=True) if not here)
+        notes = (f"classes that some group does not define, left out: {left}",) if left else ()
+        blank = np.full_like(measured[0].samples, np.nan)
+        samples = np.where(able[:, None], np.mean([m.samples for m in used], axis=0), np.nan) if used else blank
+        made = [self._mean_interval(used if able[g] else [], samples[g], shown, g, notes) for g in range(self.size)]
+        rests = [np.mean([m.rest[i] for m in used], axis=0) for i in (0, 1)] if used else [blank[:, 0], blank]
+        return _Measured(MEAN, measured[0].metric, shown, made, samples, (rests[0], rests[1]))
+
+    def _mean_interval(
+        self, used: Sequence[_Measured], samples: Floats, shown: Shown, g: int, notes: tuple[str, ...]
+    ) -> Interval:
+        own = [m.intervals[g] for m in used]
+        value = math.fsum(i.value for i in own) / len(own) if own else math.nan
+        made = self._interval(value, samples, shown, g, counts=(max((i.n for i in own), default=0), 0))
+        why = notes if own else ("undefined: defines too few of the classes",)
+        return replace(made, n_positive=sum(i.n_positive for i in own), notes=why)
 
     def _interval(self, value: float, samples: Floats, shown: Shown, g: int, *, counts: tuple[int, int]) -> Interval:
         """Interval of a group's figure; `counts` are its rows and those present."""
-        low, high = bounds(value, samples) if shown.patients[g] > 1 else (math.nan, math.nan)
+        low, high = bounds(value, samples)
+        if shown.patients[g] < 2 or low == high:  # a figure that no resample moves is not certain
+            low, high = math.nan, math.nan
         n, present = counts
         notes: tuple[str, ...] = ()
         if math.isnan(value):
@@ -304,24 +314,26 @@ class _Panel:
     def figures(self, measured: _Measured) -> Iterator[SubgroupFigure]:
         """The figure of each group, the same minus that of all others, and the gap."""
         shown, values = measured.shown, np.array([interval.value for interval in measured.intervals])
-        for g, group in enumerate(self.attribute.groups):
-            own = SubgroupFigure(
-                measured.target, self.attribute.name, group, measured.metric, "group", measured.intervals[g],
-                hidden=bool(shown.hidden[g]), counted=bool(shown.counted[g]),
-            )  # fmt: skip
-            if own.hidden:
-                yield replace(own, interval=replace(_NOTHING, notes=(f"hidden: fewer than {self.plan.k} patients",)))
+        groups, base = self.attribute.groups, self._blank(measured)
+        for g, group in enumerate(groups):
+            own = replace(base, group=group, interval=measured.intervals[g])
+            if shown.hidden[g]:
+                note = (f"hidden: fewer than {self.plan.k} patients",)
+                yield replace(own, interval=replace(_NOTHING, notes=note), hidden=True, counted=False)
                 continue
-            yield own if own.counted else replace(own, interval=_untold(own.interval))
+            yield own if shown.counted[g] else replace(own, interval=_untold(own.interval), counted=False)
             if self.with_rest:
                 interval = _difference(values[g] - measured.rest[0][g], measured.samples[g] - measured.rest[1][g])
                 yield replace(own, kind="rest", interval=interval, counted=False)
         found = gap(values, measured.samples)
-        pair = f"{self.attribute.groups[found.largest]} minus {self.attribute.groups[found.smallest]}"
-        named = pair if found.largest >= 0 else ""
-        yield SubgroupFigure(
-            measured.target, self.attribute.name, named, measured.metric, "gap", found.interval, counted=False
-        )
+        named = f"{groups[found.largest]} minus {groups[found.smallest]}" if found.largest >= 0 else ""
+        low, high = (float(np.clip(end, -1, 1)) for end in (found.interval.low, found.interval.high))
+        interval = replace(found.interval, low=low, high=high)
+        yield replace(base, group=named, kind="gap", interval=interval, counted=False)
+
+    def _blank(self, measured: _Measured) -> SubgroupFigure:
+        pair = self.attribute.pair
+        return SubgroupFigure(measured.target, self.attribute.name, "", measured.metric, "group", _NOTHING, pair=pair)
 
 
 _NOTHING = Interval(math.nan, math.nan, math.nan, 0, "no interval")

@@ -180,12 +180,17 @@ def group_by_naming(
     return {group: members for group, members in groups.items() if members}
 
 
-def require_apart(train: Iterable[Record], test: Iterable[Record]) -> None:
+def require_apart(train: Iterable[Record], test: Iterable[Record], *, name: str = "training") -> None:
     """Refuse training rows whose patient (or image, where there is none) is among the rows to score.
+
+    Args:
+        train: rows that something is learned on.
+        test: rows to score.
+        name: what the first are, for the message.
 
     Raises:
         DataError: how many patients stand on both sides.
     """
     shared = {r.patient_id or r.image for r in train} & {r.patient_id or r.image for r in test}
     if shared:
-        raise DataError(f"{len(shared)} patients stand in both the training and the scored rows; split by patient")
+        raise DataError(f"{len(shared)} patients stand in both the {name} and the scored rows; split by patient")

@@ -14,6 +14,7 @@ from kvlp.eval.page.blocks import (
     Table,
     Text,
     Tile,
+    picture_uri,
     png_uri,
 )
 from kvlp.eval.page.charts import Forest, Lines, Series
@@ -30,6 +31,7 @@ __all__ = [
     "ImageGrid",
     "Lines",
     "Notice",
+    "picture_uri",
     "png_uri",
     "Section",
     "Series",

@@ -30,6 +30,7 @@ __all__ = [
     "Table",
     "Text",
     "Tile",
+    "picture_uri",
     "png_uri",
 ]
 
@@ -90,6 +91,7 @@ class Table:
         caption: what it shows.
         strong: indices of rows to stress (means).
         note: small print beneath.
+        closed: shown only after a click on the caption; on paper it is open.
     """
 
     kind: ClassVar[str] = "table"
@@ -98,6 +100,7 @@ class Table:
     caption: str = ""
     strong: frozenset[int] = frozenset()
     note: str = ""
+    closed: bool = False
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows):
@@ -134,7 +137,8 @@ class Tile:
     """One picture of a grid.
 
     Attributes:
-        image: data URI from `png_uri`; "" shows a place holder.
+        image: data URI from `picture_uri`; "" shows a place holder.
+        second: another one of the same, beneath it: with a heat map.
         caption: beneath it, short.
         verdict: relevant or not; "" for neither.
         alt: what a screen reader says, and the place holder's text.
@@ -144,6 +148,7 @@ class Tile:
     caption: str = ""
     verdict: Literal["good", "bad", ""] = ""
     alt: str = ""
+    second: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,12 +162,13 @@ class GridRow:
 
 @dataclass(frozen=True)
 class ImageGrid:
-    """Rows of pictures, usually a query and its results."""
+    """Rows of pictures, usually a query and its results; with a legend of verdicts, and large if told."""
 
     kind: ClassVar[str] = "grid"
     rows: Sequence[GridRow]
     caption: str = ""
     legend: bool = True
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,15 @@ def png_uri(image: NDArray[np.uint8] | NDArray[np.floating], *, max_side: int = 
         image: (H, W) or (H, W, 3); uint8, or floating in [0, 1].
         max_side: longest side in the page's file.
     """
+    return _uri(image, max_side, "PNG", optimize=True)
+
+
+def picture_uri(image: NDArray[np.uint8] | NDArray[np.floating], *, max_side: int = 160) -> str:
+    """The same as a JPEG, a third as large and good enough to look at. Arguments as `png_uri`."""
+    return _uri(image, max_side, "JPEG", quality=85, optimize=True)
+
+
+def _uri(image: NDArray[np.uint8] | NDArray[np.floating], max_side: int, kind: str, **options: object) -> str:
     from PIL import Image
 
     pixels = np.asarray(image)
@@ -199,8 +214,8 @@ def png_uri(image: NDArray[np.uint8] | NDArray[np.floating], *, max_side: int = 
     picture = Image.fromarray(pixels)
     picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    picture.save(buffer, format=kind, **options)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _amount(value: float, unit: str) -> str:

@@ -41,6 +41,8 @@ class Lines:
         x_label, y_label: names of the axes.
         diagonal: draw the line of chance from corner to corner, and keep both axes at [0, 1].
         y_from_zero: start the y axis at 0.
+        unit: keep both axes at [0, 1], without the diagonal.
+        dots: mark the points themselves too.
     """
 
     title: str
@@ -49,6 +51,8 @@ class Lines:
     y_label: str = ""
     diagonal: bool = False
     y_from_zero: bool = False
+    unit: bool = False
+    dots: bool = False
 
     @property
     def legend(self) -> list[tuple[int, str, str]]:
@@ -58,9 +62,10 @@ class Lines:
     def svg(self) -> str:
         """The chart as an SVG element."""
         points = [_clean(s.x, s.y) for s in self.series]
-        x_range = (0.0, 1.0) if self.diagonal else _span([x for x, _ in points])
-        y_range = (0.0, 1.0) if self.diagonal else _span([y for _, y in points], zero=self.y_from_zero)
-        frame = _Frame(x_range, y_range, height=380 if self.diagonal else 270)
+        unit = self.diagonal or self.unit
+        x_range = (0.0, 1.0) if unit else _span([x for x, _ in points])
+        y_range = (0.0, 1.0) if unit else _span([y for _, y in points], zero=self.y_from_zero)
+        frame = _Frame(x_range, y_range, height=380 if unit else 270)
         parts = frame.axes(self.x_label, self.y_label)
         if self.diagonal:
             parts.append(
@@ -69,6 +74,8 @@ class Lines:
         for number, (x, y) in enumerate(points):
             if x.size:
                 parts.append(f'<path class="line c{number % _COLOURS}" d="{frame.path(*_thin(x, y))}"/>')
+            if self.dots:
+                parts += [_point(frame, a, b, number) for a, b in zip(x, y, strict=True)]
         return _svg(_WIDTH, frame.height, self.title, parts)
 
 
@@ -195,6 +202,10 @@ def _mark(frame: _Frame, interval: Interval, y: float, kind: int) -> list[str]:
         f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y}" r="4"><title>{escape(str(interval))}</title></circle>'
     )
     return parts
+
+
+def _point(frame: _Frame, x: float, y: float, number: int) -> str:
+    return f'<circle class="dot c{number % _COLOURS}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3.5"/>'
 
 
 def _dot(frame: _Frame, value: float, y: float, kind: int) -> str:

@@ -19,6 +19,8 @@ __all__ = ["RESEARCH_NOTE", "render_page", "write_page"]
 RESEARCH_NOTE = (
     "For research. Not a medical device: its scores are no diagnosis and have no place in the care of patients."
 )
+#: what stands in place of a number
+_NO_NUMBER = ("undefined", "hidden", "not told")
 _HERE = Path(__file__).parent
 
 
@@ -79,8 +81,9 @@ def _figure(value: float) -> str:
 
 
 def _is_numeric(value: object) -> bool:
-    if isinstance(value, tuple):
-        return value[0][:1].isdigit()
+    if isinstance(value, tuple | str):
+        text = value if isinstance(value, str) else value[0]
+        return (text.removeprefix("−")[:1].isdigit() and isinstance(value, tuple)) or text in _NO_NUMBER
     return value is None or (isinstance(value, int | float | Interval) and not isinstance(value, bool))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Ask", "command", "progress", "show", "write"]
 
 #: metrics that stand in the rows and on the page, and are not printed; and those of which only the mean is
-_QUIET, _BY_MEAN = ("average_precision", "auc_sd_over_prompts"), ("negation_auc", "auc_over_prompts")
+_QUIET, _BY_MEAN = ("average_precision", "auc_sd_over_prompts", "prevalence"), ("negation_auc", "auc_over_prompts")
+#: tasks whose rows are a great many: they stand in the rows and on the page alone
+_UNPRINTED = ("calibration", "data", "picture", "subgroup", "threshold")
 
 
 def command(
@@ -41,6 +43,9 @@ def command(
     ),
     query: list[str] = typer.Option([], "--query", metavar='"WORDS=CLASS"', help="A text query. May be repeated."),
     controls: str = typer.Option("", "--controls", metavar="SPLIT", help="Fit baselines and controls on this split."),
+    validation: str = typer.Option(
+        "", "--validation", metavar="SPLIT", help="Learn thresholds and probabilities on this split, of other patients."
+    ),
     graph: str = typer.Option("chest", "--graph", help='Gives synonyms: "chest", a graph folder, or "none".'),
     style: str = typer.Option("ensemble", "--style", help='Prompts: "ensemble" of wordings, or "plain".'),
     synonyms: bool = typer.Option(True, "--synonyms/--no-synonyms", help="Prompts with the graph's synonyms too."),
@@ -68,9 +73,12 @@ def command(
         model if named else what, data, out, graph, device, seed, options, with_images=with_images, as_json=as_json
     )
     if named:
+        if validation:
+            raise typer.BadParameter("it goes with a manifest, and not with a benchmark", param_hint="--validation")
         eval_benchmark.run(what, ask, predictions, expect=expect)
     else:
-        _run(ask, source, [n.strip() for part in classes for n in part.split(",") if n.strip()], query, controls)
+        names = [n.strip() for part in classes for n in part.split(",") if n.strip()]
+        _run(ask, source, names, query, controls, validation)
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ def _require_sense(what: str, data: Path | None, out: Path | None, model: str, s
         )
 
 
-def _run(ask: Ask, source: str, names: list[str], query: list[str], controls: str) -> None:
+def _run(ask: Ask, source: str, names: list[str], query: list[str], controls: str, validation: str) -> None:
     from kvlp.checkpoints import load
     from kvlp.cli.zeroshot import load_graph
     from kvlp.datasets.manifest import Manifest
@@ -113,6 +121,7 @@ def _run(ask: Ask, source: str, names: list[str], query: list[str], controls: st
 
     whole = Manifest.load(ask.data)
     chosen = _subset(whole, ask.options.split, source)
+    options = replace(ask.options, validation=_subset(whole, validation, source)) if validation else ask.options
     model = load(ask.checkpoint, ask.device)
     knowledge = load_graph(ask.graph)
     result = evaluate(
@@ -122,7 +131,7 @@ def _run(ask: Ask, source: str, names: list[str], query: list[str], controls: st
         knowledge,
         seed=ask.seed,
         queries=[_query(text) for text in query] or None,
-        options=ask.options,
+        options=options,
         progress=progress(),
     )
     rows = _controls(result, _subset(whole, controls, source), chosen, knowledge) if controls else []
@@ -216,10 +225,11 @@ def show(
         typer.echo(f"kvlp: {line}", err=True)
     for number, reason in result.skipped:
         typer.echo(f"kvlp: row {number} of the rows chosen left out: {reason}", err=True)
+    rows = [row for row in rows if row.task not in _UNPRINTED and row.metric not in _QUIET]
     wide = max(len(row.target) for row in rows)
     means = {row.metric for row in rows if row.target == "macro" and row.metric in _BY_MEAN}
     for row in rows:
-        if row.metric not in _QUIET and (row.target == "macro" or row.metric not in means):
+        if row.target == "macro" or row.metric not in means:
             group = f" ({row.group})" if row.target == "macro" else ""
             figure = f"{row.value:.3f}" + ("" if row.low != row.low else f"  {row.low:.3f} to {row.high:.3f}")
             typer.echo(f"{row.metric:16}  {row.target + group:{wide + 9}}  {row.setting:10}  {figure}")

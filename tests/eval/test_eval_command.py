@@ -50,7 +50,27 @@ def test_eval_writes_rows_and_a_page(world, tmp_path, capsys):
     assert any(r.setting == "source only" for r in rows)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "border only" in page
-    assert "data:image/png" not in page
+    assert "data:image/" not in page
+
+
+def test_thresholds_from_a_split_and_groups_of_patients(world, tmp_path, capsys):
+    from dataclasses import replace
+
+    from kvlp.datasets.manifest import Manifest
+
+    rows = Manifest.load(world / "manifest.csv")
+    sexed = [replace(r, extra={"sex": "FM"[int(r.id.split("-")[0]) % 2]}) for r in rows]
+    Manifest(sexed, world).save(world / "sexed.csv")
+    out = tmp_path / "out"
+    args = ["eval", "ckpt", "--data", world / "sexed.csv", "--out", out, "--graph", "none", "--resamples", 20]
+    assert run(*args, "--validation", "train") == 0
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) < 60  # subgroups and thresholds stand in the rows, not on the terminal
+    rows = read_results(out / "results.jsonl")
+    chosen = {r.method for r in rows if r.metric == "threshold"}
+    assert len(chosen) == 1
+    assert chosen.pop().startswith("youden on train (60 images, ")
+    assert {r.group for r in rows if r.metric == "subgroup_auc"} >= {"sex: female", "sex: male"}
 
 
 def test_eval_in_words_with_pictures_queries_and_a_contrast(world, tmp_path, capsys):
@@ -62,7 +82,7 @@ def test_eval_in_words_with_pictures_queries_and_a_contrast(world, tmp_path, cap
     assert "cardiomegaly vs pleural effusion" in said
     assert "precision_at_10" in said
     assert "report.html" in said
-    assert "data:image/png" in (out / "report.html").read_text(encoding="utf-8")
+    assert "data:image/" in (out / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +93,7 @@ def test_eval_in_words_with_pictures_queries_and_a_contrast(world, tmp_path, cap
         (["--query", "no target"], 2, "WORDS=CLASS"),
         (["--style", "fancy"], 2, "ensemble"),
         (["--controls", "test"], 1, "patients stand in both"),
+        (["--validation", "test"], 1, "both the validation and the scored rows"),
     ],
 )
 def test_wrong_use_is_one_line(world, tmp_path, capsys, extra, status, message):

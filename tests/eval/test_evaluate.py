@@ -209,8 +209,137 @@ def test_options_reach_the_rows(fakes, tmp_path):
     assert set(few.timings) == {
         "read and encode images",
         "encode prompts",
+        "thresholds",
         "intervals",
+        "subgroups",
         "negation",
         "text to image",
         "image to report",
     }
+
+
+def test_counts_and_single_results_have_rows(fakes, tmp_path):
+    manifest = fakes.write_manifest(tmp_path, patients=20)
+    (tmp_path / "3-0.png").write_bytes(b"")
+    result = evaluate(fakes.Model(noise=1.0), manifest, fakes.classes, options=FAST)
+    counts = {r.metric: r.value for r in result.results if r.task == "data"}
+    assert counts == {"images": 39, "patients": 20, "images_left_out": 1, "implausible_images": result.implausible}
+    first = find(result.results, metric="retrieved", target="There is a bulla.", notes=_notes(result.queries[2], 0))
+    assert first.value == result.queries[2].hits[0][1]
+    shown = find(result.results, metric="prevalence", target="There is a bulla.")
+    assert shown.value == pytest.approx(result.queries[2].prevalence)
+
+
+def _notes(outcome, rank):
+    row, _, relevant = outcome.hits[rank]
+    return (f"rank {rank + 1}", f"image {row + 1}", "relevant" if relevant == 1 else "not relevant")
+
+
+def test_the_worst_errors_lie_furthest_on_the_wrong_side(fakes, tmp_path):
+    result = evaluate(fakes.Model(noise=1.5), fakes.write_manifest(tmp_path), fakes.classes, options=FAST)
+    for errors in result.errors:
+        labels, scores = result.y_true[:, c := result.classes.index(errors.name)], result.scores["PAIR"][:, c]
+        flagged = sorted((s for y, s in zip(labels, scores, strict=True) if y == 0 and s >= 0), reverse=True)[:3]
+        missed = sorted(s for y, s in zip(labels, scores, strict=True) if y == 1 and s < 0)[:3]
+        assert [value for _, value in errors.flagged] == flagged
+        assert [value for _, value in errors.missed] == missed
+        assert all(scores[row] == value for row, value in errors.flagged + errors.missed)
+        row = find(result.results, metric="worst_false_positive", target=errors.name, value=flagged[0])
+        assert row.notes == (f"image {errors.flagged[0][0] + 1}", "labelled absent")
+    assert len(result.errors) == 3
+
+
+def test_subgroups_come_from_the_columns_of_the_manifest(fakes, tmp_path):
+    records = list(fakes.write_manifest(tmp_path))
+    ages = ["17", "034Y", "59", "60", "", "414"]
+    records = [
+        replace(
+            r, extra={"Patient Age": ages[i // 2 % 6], "Patient Gender": "MF"[i // 2 % 2]}, view="AP" if i % 2 else "PA"
+        )
+        for i, r in enumerate(records)
+    ]
+    result = evaluate(fakes.Model(noise=1.0), Manifest(records, tmp_path), fakes.classes[:2], options=FAST)
+    groups = {r.group for r in result.results if r.metric == "subgroup_auc"}
+    assert {"age: 0-19", "age: 20-39", "age: 40-59", "age: 60-79", "sex: female", "sex: male", "view: AP"} <= groups
+    assert {"source: a", "sex and view: female, PA"} <= groups
+    women = [i for i, r in enumerate(records) if r.extra["Patient Gender"] == "F"]
+    for c, name in enumerate(result.classes):
+        own = find(result.results, metric="subgroup_auc", target=name, group="sex: female")
+        assert own.value == pytest.approx(auc(result.y_true[women, c], result.scores["PAIR"][women, c]))
+        assert (own.n, own.n_groups, own.task, own.setting) == (40, 20, "subgroup", "PAIR")
+        assert find(result.results, metric="subgroup_sensitivity_against_rest", target=name, group="sex: male")
+    gaps = [r.group for r in result.results if r.metric == "subgroup_auc_gap" and r.target == "macro"]
+    assert gaps[0].startswith("age: ")
+    ill = (result.y_true == 1).any(axis=1)
+    free = ~(result.scores["PAIR"] >= 0).any(axis=1)
+    whole = find(result.results, metric="underdiagnosis", group="all")
+    assert whole.value == pytest.approx(free[ill].mean())
+    female = find(result.results, metric="underdiagnosis", group="sex: female")
+    assert female.value == pytest.approx(free[women][ill[women]].mean())
+    off = evaluate(
+        fakes.Model(), Manifest(records, tmp_path), fakes.classes[:2], options=replace(FAST, subgroups=False)
+    )
+    assert not off.subgroups
+    assert not [r for r in off.results if r.metric.startswith("subgroup")]
+
+
+def test_a_class_of_no_finding_gives_underdiagnosis_itself(fakes, tmp_path):
+    records = [
+        replace(r, labels={**r.labels, "No Finding": float(not any(r.labels.values()))})
+        for r in fakes.write_manifest(tmp_path)
+    ]
+    manifest = Manifest(records, tmp_path)
+    result = evaluate(fakes.Model(noise=0.5), manifest, ["cardiomegaly", "No Finding"], options=FAST)
+    row = find(result.results, metric="underdiagnosis", group="all")
+    absent = result.y_true[:, 1] == 0
+    assert row.target == "No Finding"
+    assert row.value == pytest.approx((result.scores["PAIR"][absent, 1] >= 0).mean())
+    assert row.n == absent.sum()
+
+
+def test_thresholds_are_of_validation_rows_and_never_of_the_labels_scored(fakes, tmp_path):
+    test = fakes.write_manifest(tmp_path / "test")
+    other = [
+        replace(r, patient_id=f"v{r.patient_id}", split="dev") for r in fakes.write_manifest(tmp_path / "dev", seed=1)
+    ]
+    model = fakes.Model(noise=0.8)
+    scored, validation = embed_manifest(model, test), embed_manifest(model, Manifest(other, tmp_path / "dev"))
+    options = replace(FAST, validation=validation)
+    first = evaluate(model, scored, fakes.classes, options=options)
+    turned = [replace(r, labels={k: 1 - v for k, v in r.labels.items()}) for r in scored.records]
+    second = evaluate(model, replace(scored, records=turned), fakes.classes, options=options)
+    assert first.decisions == second.decisions
+    decision = first.decisions["cardiomegaly"]
+    assert decision.chosen
+    assert decision.origin.startswith("youden on dev (80 images, ")
+    values = decision.values(first.scores["PAIR"][:, 0])
+    row = find(first.results, metric="sensitivity", target="cardiomegaly")
+    assert row.value == pytest.approx((values[first.y_true[:, 0] == 1] >= decision.threshold).mean())
+    assert find(first.results, metric="threshold", target="cardiomegaly").value == decision.threshold
+    slope = find(first.results, metric="calibration_slope", target="cardiomegaly")
+    assert 0.2 < slope.value < 5
+    assert find(first.results, metric="brier", target="cardiomegaly").low < 0.25
+    bins = [r for r in first.results if r.metric == "reliability_bin" and r.target == "cardiomegaly"]
+    assert sum(r.n for r in bins) == 80
+    with pytest.raises(DataError, match="40 patients stand in both the validation and the scored rows"):
+        evaluate(model, scored, fakes.classes, options=replace(FAST, validation=scored))
+
+
+def test_the_calibration_of_a_checkpoint_is_used_where_it_fits(fakes, tmp_path):
+    from kvlp.zero_shot import ZeroShotClassifier
+
+    model = fakes.Model(noise=0.8)
+    model.dim, model.logit_scale, model.source = 6, 10.0, str(tmp_path)
+    scored = embed_manifest(model, fakes.write_manifest(tmp_path / "data"))
+    before = evaluate(model, scored, fakes.classes[:2], options=FAST)
+    assert [d.threshold for d in before.decisions.values()] == [0.0, 0.0]
+    clf = ZeroShotClassifier(model, fakes.classes[:1]).fit(scored.vectors, before.y_true[:, :1])
+    clf.save_calibration(tmp_path)
+    after = evaluate(model, scored, fakes.classes[:2], options=FAST)
+    assert after.decisions["cardiomegaly"].threshold == clf.thresholds_[0]
+    expected = clf.predict_proba(scored.vectors)[:, 0]
+    assert np.allclose(after.decisions["cardiomegaly"].values(after.scores["PAIR"][:, 0]), expected)
+    assert after.decisions["cardiomegaly"].origin == "youden, from calibration.json of the checkpoint"
+    assert after.decisions["pleural effusion"].threshold == 0.0
+    remark = "calibration.json of the checkpoint does not fit these weights and prompts, so it is not used for: "
+    assert after.remarks == [remark + "pleural effusion"]

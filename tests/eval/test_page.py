@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ShapeError
 from kvlp.eval.evaluate import EvalOptions, control_results, difference_results, evaluate
 from kvlp.eval.intervals import Interval
@@ -35,8 +37,10 @@ from kvlp.eval.page import (
     png_uri,
     write_page,
 )
+from kvlp.eval.page.checklist import FILLERS, checklist_blocks, guidelines
 from kvlp.eval.page.report import control_blocks, evaluation_blocks, loss_charts
 from kvlp.eval.page.write import render_page
+from kvlp.eval.results import read_results, write_results
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 NASTY = '<script>alert("x")</script>&'
@@ -152,31 +156,135 @@ def test_loss_charts_group_the_parts_of_the_loss():
     assert loss_charts([]).charts == []
 
 
-@pytest.fixture
-def outcome(fakes, tmp_path):
-    manifest = fakes.write_manifest(tmp_path / "data")
+def grouped(manifest, prefix=""):
+    """The manifest with age and sex, and other patients if there is a prefix; three patients are over 80."""
+    rows = []
+    for record in manifest:
+        number = int(record.id.split("-")[0])
+        extra = {"Age": str(25 if number % 2 else 65) if number >= 3 else "85", "Sex": "FM"[number // 2 % 2]}
+        rows.append(replace(record, patient_id=prefix + record.patient_id, extra=extra))
+    return Manifest(rows, manifest.root)
+
+
+@pytest.fixture(scope="module")
+def outcome(fakes, tmp_path_factory):
+    """An evaluation with groups of classes and of patients, and thresholds from validation rows; its controls."""
+    folder = tmp_path_factory.mktemp("page")
+    manifest = grouped(fakes.write_manifest(folder / "data"))
+    validation = grouped(fakes.write_manifest(folder / "other", seed=1), "v")
     groups = {"seen": fakes.classes[:2], "unseen": fakes.classes[2:]}
-    options = EvalOptions(resamples=60, split="test")
+    options = EvalOptions(resamples=60, split="test", validation=validation)
     result = evaluate(fakes.Model(noise=0.8), manifest, groups, options=options)
     weak = evaluate(fakes.Model(noise=3.0), manifest, groups, options=options)
     return result, manifest, control_results(result, "noisy model", weak.scores["PAIR"])
 
 
-def test_every_figure_of_the_page_is_in_the_rows(outcome):
-    result, manifest, controls = outcome
-    html = render_page("t", evaluation_blocks(result, manifest=manifest, with_images=True, controls=controls))
-    check(html)
+class Numbers(HTMLParser):
+    """The numbers of a page, but for settings, timings, prompts, checklists, axes and the foot."""
+
+    SILENT = ("settings", "bars", "lead")
+
+    def __init__(self, html):
+        super().__init__()
+        self.path, self.found, self.closed = [], [], False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.path.append((tag, dict(attrs).get("class") or ""))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            self.path.pop()
+        self.closed = self.closed and tag != "details"
+
+    def handle_data(self, data):
+        tags = [tag for tag, _ in self.path]
+        if tags[-1:] == ["summary"]:
+            self.closed = not data.startswith("By ")  # tables of pairs hold figures, prompts and checklists do not
+        silent = {"style", "header", "footer", "text"} & set(tags) or any(c in self.SILENT for _, c in self.path)
+        if not silent and not self.closed:
+            self.found += re.findall(r"−?\d+(?:,\d{3})*(?:\.\d+)?", data)
+
+
+def known_numbers(rows):
+    """Every way in which a page may write a number of the rows."""
     known = set()
-    for row in [*result.results, *controls]:
-        known |= {f"{v:.3f}" for v in (row.value, row.low, row.high) if not math.isnan(v)}
-    tables = "".join(re.findall(r"<table>.*?</table>", html, flags=re.S))
-    shown = set(re.findall(r"(?<![\d.−])\d\.\d{3}(?!\d)", tables))
-    prevalence = {f"{q.prevalence:.3f}" for q in result.queries}
-    lifts = {f"{q.precision / q.prevalence:.3f}" for q in result.queries}
-    assert shown
-    assert shown <= known | prevalence | lifts
+    for row in rows:
+        for value in (row.value, row.low, row.high, row.p):
+            known |= {f"{value:.{digits}f}" for digits in range(4)} if not math.isnan(value) else set()
+        known |= {f"{count:,}" for count in (row.n, row.n_positive, row.n_groups)}
+        words = " ".join([row.metric, row.target, row.group, row.setting, row.method, row.definition, *row.notes])
+        known |= set(re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", words))
+    return {number.replace("-", "−") for number in known}
+
+
+#: numbers that are words of the page itself: 95 % intervals, chance at 0.5, slope 1 and intercept 0, warnings below 10
+PROSE = {"95", "0.5", "0", "1", "10", "15", "3"}
+
+
+def test_every_figure_of_the_page_is_in_the_rows(outcome, tmp_path):
+    result, manifest, controls = outcome
+    blocks = evaluation_blocks(result, manifest=manifest, with_images=True, controls=controls)
+    html = render_page("t", blocks)
+    check(html)
+    rows = read_results(write_results(tmp_path / "results.jsonl", [*result.results, *controls]))
+    shown = set(Numbers(html).found)
+    assert len(shown) > 300
+    assert shown - known_numbers(rows) - PROSE == set()
+    planted = html.replace("</table>", "<tr><td>0.98765</td></tr></table>", 1)
+    assert set(Numbers(planted).found) - known_numbers(rows) - PROSE == {"0.98765"}
+    for panel in ("Thresholds", "Calibration", "Negation and wording", "Subgroups", "Worst errors", "Search results"):
+        assert f">{panel}</h2>" in html
     assert "noisy model" in html
     assert "mean: seen" in html
+
+
+def test_a_page_is_small(outcome):
+    result, manifest, controls = outcome
+    html = render_page("t", evaluation_blocks(result, manifest=manifest, with_images=True, controls=controls))
+    assert len(html) < 1_500_000
+
+
+def test_a_hidden_group_is_named_and_has_no_figure(outcome):
+    result, manifest, _ = outcome
+    html = render_page("t", evaluation_blocks(result, manifest=manifest))
+    row = re.search(r"<tr>\s*<th scope=\"row\">80 and over</th>(.*?)</tr>", html, flags=re.S)[1]
+    assert row.count("hidden") == 6
+    assert not re.search(r"\d", re.sub(r"<[^>]*>", "", row))
+    assert "not told" in html
+    rows = [r for r in result.results if r.group == "age: 80 and over"]
+    assert rows
+    assert all(math.isnan(r.value) and r.n == 0 and r.notes == ("hidden: fewer than 5 patients",) for r in rows)
+
+
+def test_thresholds_of_validation_rows_are_named(outcome, fakes):
+    result, manifest, _ = outcome
+    html = render_page("t", evaluation_blocks(result))
+    assert "youden on test (80 images" in html
+    assert html.count("<figcaption>Reliability</figcaption>") == 1
+    assert "no data chose it" not in html
+    plain = evaluate(fakes.Model(noise=0.8), manifest[:30], fakes.classes[:2], options=EvalOptions(resamples=10))
+    html = render_page("t", evaluation_blocks(plain))
+    assert "no data chose it" in html
+    assert "calibration cannot be judged" in html
+
+
+def test_checklists_show_what_is_not_filled(outcome):
+    result, _, controls = outcome
+    _, *tables = checklist_blocks(result, controls)
+    assert [(table.caption, len(table.rows)) for table in tables] == [("TRIPOD+AI", 52), ("CLAIM 2024", 44)]
+    cells = {(table.caption, row[0]): row[2] for table in tables for row in table.rows}
+    assert cells["TRIPOD+AI", "18a"] == ("not filled", "")  # funding
+    assert cells["TRIPOD+AI", "12e"][1] == "filled"
+    assert "age, sex" in cells["TRIPOD+AI", "14"][0]
+    assert cells["TRIPOD+AI", "14"][1] == "partly; the rest is for the authors"
+    assert "60 resamples of patients" in cells["CLAIM 2024", "29"][0]
+    fills = {item.fill for guideline in guidelines() for item in guideline.items} - {""}
+    assert fills == set(FILLERS)
+    blank = replace(result, subgroups=[], errors=[], negation=None)
+    empty = {(t.caption, row[0]): row[2] for t in checklist_blocks(blank)[1:] for row in t.rows}
+    assert empty["TRIPOD+AI", "14"] == empty["CLAIM 2024", "39"] == empty["CLAIM 2024", "30"] == ("not filled", "")
 
 
 def test_differences_by_several_scores_each_have_a_column(fakes, tmp_path):
@@ -199,9 +307,11 @@ def test_pictures_stand_in_the_page_only_when_told(outcome):
     result, manifest, _ = outcome
     without = render_page("t", evaluation_blocks(result, manifest=manifest))
     with_pictures = render_page("t", evaluation_blocks(result, manifest=manifest, with_images=True))
-    assert "data:image/png" not in without
+    assert "data:image/" not in without
     assert "--with-images" in without
-    assert with_pictures.count("data:image/png") == sum(len(q.hits) for q in result.queries)
+    errors = sum(len(e.flagged) + len(e.missed) for e in result.errors)
+    assert errors > 0
+    assert with_pictures.count("data:image/jpeg") == sum(len(q.hits) for q in result.queries) + 2 * errors
     for record in manifest:  # no patient, file or report in the page of real data
         assert f">{record.patient_id}<" not in without
         assert record.image not in without

@@ -114,6 +114,31 @@ def test_a_group_without_both_labels_is_undefined_and_in_no_mean():
     assert mean.notes == ("classes that some group does not define, left out: b",)
 
 
+def test_a_group_that_defines_few_classes_has_no_mean_and_leaves_the_others_theirs():
+    y, s, flags, attributes, who = data(patients=120, classes=4)
+    y[np.isnan(y)] = 0
+    y[attributes["age"] == "0-39", 1:] = 0
+    figures = subgroup_figures(y, s, flags, attributes, who, names=list("abcd"), plan=SubgroupPlan(n=30))
+    means = {f.group: f.interval for f in figures if f.target == "macro" and f.attribute == "age" and f.metric == "auc"
+             and f.kind == "group"}  # fmt: skip
+    assert math.isnan(means["0-39"].value)
+    assert means["0-39"].notes == ("undefined: defines too few of the classes",)
+    assert means["0-39"].n_groups > 0
+    old = attributes["age"] == "40-69"
+    assert means["40-69"].value == pytest.approx(np.mean([auc(y[old, c], s[old, c]) for c in range(4)]))
+    gap_row = pick(figures, target="macro", attribute="age", metric="auc", kind="gap")
+    assert "0-39" not in gap_row.group
+
+
+def test_a_figure_that_no_resample_moves_has_no_interval():
+    y = np.array([[1, 0] * 8], float).T
+    figures = subgroup_figures(y, y, y > 0, {"sex": ["f"] * 8 + ["m"] * 8}, plan=SMALL)
+    perfect = pick(figures, group="f", metric="auc", kind="group").interval
+    assert (perfect.value, math.isnan(perfect.low)) == (1.0, True)
+    exact = pick(figures, group="f", metric="sensitivity", kind="group").interval
+    assert (exact.low, exact.high) == (pytest.approx(0.025 ** (1 / 4)), 1.0)
+
+
 def test_small_groups_are_hidden_and_cannot_be_worked_out():
     """Four patients of age 90: no figure of theirs, and no sum of told counts gives them away."""
     y, s, flags, attributes, who = data(patients=80, classes=1)
