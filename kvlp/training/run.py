@@ -38,6 +38,8 @@ VALIDATION = "validation.jsonl"
 
 #: Images of a locked tower are embedded so many at a time.
 EMBEDDED_AT_ONCE = 256
+#: Features of a locked tower are kept in memory up to so many bytes.
+MOST_LOCKED = 16 * 2**30
 
 
 class Interrupted(KvlpError):
@@ -217,6 +219,7 @@ class _Runner:
             with self.autocast():
                 found = task.encode_images({"image": p.normalise(pixels).to(self.device)})
             pieces.append({name: value.float().cpu() for name, value in found.items()})
+            _require_room(pieces[0], len(p.rows))
             self.report(Progress("embed images", start + len(pixels), len(p.rows), 0.0, 0.0))
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
@@ -243,6 +246,17 @@ class _Runner:
     def _tell(self, stage: Stage, info: StepInfo, total: int, rate: float) -> None:
         note = f"loss {info.loss:.3f}" + (f", {rate * len(info.rows):.0f} images/s" if info.rows else "")
         self.report(Progress(f"train {stage.name}", info.step, total, rate, (total - info.step) / rate, note))
+
+
+def _require_room(piece: dict[str, Tensor], rows: int) -> None:
+    """Places of every image may not fit into memory."""
+    some = next(iter(piece.values())).shape[0]
+    need = sum(value.nbytes for value in piece.values()) / some * rows
+    if need > MOST_LOCKED:
+        raise ConfigError(
+            f"lock_image with a loss on the places of images keeps {need / 2**30:.0f} GiB of features, more than "
+            f"{MOST_LOCKED / 2**30:.0f}; leave that loss out of this stage, or set lock_image to false"
+        )
 
 
 def _optimizer(task: PretrainTask, stage: Stage) -> torch.optim.Optimizer:
