@@ -177,6 +177,7 @@ class Stop(Exception):
     """Stands for a crash of the process."""
 
 
+@pytest.mark.slow
 def test_a_crashed_run_resumes_to_the_same_bits_and_figures(run: Path, recipe: Recipe, manifest: Manifest, tmp_path):
     def crash(progress: object) -> None:
         if progress.phase.startswith("train") and progress.done == 5:  # type: ignore[attr-defined]
@@ -190,6 +191,7 @@ def test_a_crashed_run_resumes_to_the_same_bits_and_figures(run: Path, recipe: R
     assert held_out(tmp_path / "run") == held_out(run)
 
 
+@pytest.mark.slow
 def test_looking_at_held_out_images_changes_no_weight(run: Path, manifest: Manifest, tmp_path: Path):
     run_recipe(load_recipe("smoke-cpu", SETTINGS), manifest, tmp_path / "run")
     assert weights(tmp_path / "run") == weights(run)
@@ -202,6 +204,7 @@ def test_rows_to_look_at_must_exist(manifest: Manifest, tmp_path: Path):
         run_recipe(wrong, manifest, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_stage_of_texts_without_a_graph_is_left_out(manifest: Manifest, tmp_path: Path, caplog):
     small = ["model.embed_dim=32", "model.image_size=48", "threads=1", "stages.0.steps=2", "stages.1.epochs=0"]
     steps = ["stages.1.steps=1", "stages.1.batch_size=12", "stages.2.steps=1", "stages.2.batch_size=12"]
