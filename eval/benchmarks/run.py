@@ -54,7 +54,7 @@ class Coverage:
     def __str__(self) -> str:
         said = f"split {self.split!r} instead of {self.own_split!r}, " if self.split != self.own_split else ""
         of_all = f"; the whole benchmark has {self.expected:,}" if self.expected not in (0, self.listed) else ""
-        return f"{said}{self.found:,} of {self.listed:,} listed images found{of_all}"
+        return f"{said}{self.found:,} of {self.listed:,} listed were there{of_all}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ from kvlp.embedding import embed_images
 from kvlp.errors import DataError
 from kvlp.eval.benchmarks.answers import YES_NO, candidates, exact, normalised, token_f1
 from kvlp.eval.benchmarks.statements import Statements
-from kvlp.eval.intervals import mean_interval
+from kvlp.eval.intervals import Interval, mean_interval
 from kvlp.eval.metrics import Floats
 from kvlp.eval.results import Provenance, Result
 from kvlp.zero_shot.scoring import unit_centre
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Answered", "Question", "answer_rows", "encoder_answers", "majority_answers", "questions_of"]
 
+#: what is drawn: all questions about an image (or a patient, where the data set names one) together
+_UNIT = "images or patients"
+_METRICS = {"all": ("exact_match",), "closed": ("accuracy",), "open": ("exact_match", "token_f1")}
 _DEFINITIONS = {
     "accuracy": "share of closed questions answered exactly (case, punctuation and articles apart)",
     "exact_match": "share of questions answered exactly (case, punctuation and articles apart)",
@@ -182,26 +185,33 @@ def answer_rows(
     rows = []
     for target, part in _parts(asked):
         groups = np.array([q.group for q in part])
-        closed = target.startswith("closed")
-        metrics = (
-            ("accuracy",) if closed else ("exact_match", "token_f1") if target.startswith("open") else ("exact_match",)
-        )
-        for metric in metrics:
+        for metric in _METRICS[target.partition(":")[0]]:
             ours, theirs = (_values(metric, part, each.answers) for each in (given, baseline))
-            for setting, values, notes in (
-                (given.name, ours, given.notes),
-                (baseline.name, theirs, baseline.notes),
-                (f"{given.name} minus {baseline.name}", ours - theirs, ()),
-            ):
-                interval = mean_interval(values, groups, n=resamples, seed=provenance.seed)
+            figures = [
+                (metric, given.name, ours, given.notes),
+                (metric, baseline.name, theirs, baseline.notes),
+                (f"{metric}_difference", f"{given.name} minus {baseline.name}", ours - theirs, ()),
+            ]
+            for name, setting, values, notes in figures:
+                interval = mean_interval(values, groups, unit=_UNIT, n=resamples, seed=provenance.seed)
+                bounded = interval if name != metric else _bounded(interval)
                 rows.append(
                     Result.of(
-                        interval, metric=metric if " minus " not in setting else f"{metric}_difference", target=target,
-                        definition=_DEFINITIONS[metric], setting=setting, task="question answering",
-                        notes=(*interval.notes, *notes), provenance=provenance,
+                        bounded, metric=name, target=target, definition=_DEFINITIONS[metric], setting=setting,
+                        task="question answering", notes=(*bounded.notes, *notes), provenance=provenance,
                     )
                 )  # fmt: skip
     return rows
+
+
+def _bounded(interval: Interval) -> Interval:
+    """A share of 0 or 1 is so in every resample; its other end is the exact binomial bound over the groups."""
+    n = interval.n_groups
+    if interval.value not in (0.0, 1.0) or interval.low != interval.high:
+        return interval
+    far = 0.025 ** (1 / n)
+    low, high = (far, 1.0) if interval.value == 1 else (0.0, 1 - far)
+    return replace(interval, low=low, high=high, method=f"exact binomial bound over {n} {_UNIT}", n_resamples=0)
 
 
 def _parts(questions: Sequence[Question]) -> list[tuple[str, list[Question]]]:

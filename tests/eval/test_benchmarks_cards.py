@@ -108,7 +108,7 @@ def test_over_a_part_nothing_is_comparable():
         Coverage(9, 9, 0, "x", "test"),
     ):
         assert {e.comparable for e in beside(card, [row(0.74)], part)} == {"no"}
-    assert "541 of 542 listed images found" in beside(card, [], Coverage(542, 541, 542, "test", "test"))[0].because
+    assert "541 of 542 listed were there" in beside(card, [], Coverage(542, 541, 542, "test", "test"))[0].because
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if load_card(n).published])

@@ -378,7 +378,7 @@ def test_published_zeros_are_counted_as_absent_and_the_class_is_asked_by_its_con
     assert (fluid.value, fluid.n, fluid.n_positive, fluid.n_groups) == (1.0, 12, 4, 6)
     assert fluid.provenance.split == "test"
     assert run.classes.words["pleural effusion"] == ("Effusion",)
-    assert run.remarks[0] == "not the whole benchmark: 12 of 12 listed images found; the whole benchmark has 25,596"
+    assert run.remarks[0] == "not the whole benchmark: 12 of 12 listed were there; the whole benchmark has 25,596"
 
 
 def test_missing_images_are_counted_and_none_at_all_is_an_error(fakes, tmp_path, chest_graph):

@@ -174,6 +174,17 @@ def test_figures_by_hand_and_paired_with_the_baseline():
     assert {r.target for r in only} == {"closed", "closed: PRES", "closed: SIZE"}
 
 
+def test_all_right_is_no_certainty_and_a_difference_of_nothing_stays_nothing():
+    asked = [ask(str(n), "q", "yes", str(n // 2)) for n in range(20)]
+    right = Answered("ours", dict.fromkeys(map(str, range(20)), "yes"))
+    rows = answer_rows(asked, right, right, Provenance(), resamples=20)
+    row = next(r for r in rows if (r.metric, r.target, r.setting) == ("accuracy", "closed", "ours"))
+    # ten images: 0.025 ** (1 / 10)
+    assert (row.value, row.low, row.high) == (1.0, pytest.approx(0.6915, abs=1e-4), 1.0)
+    gap = next(r for r in rows if r.metric == "accuracy_difference")
+    assert (gap.value, gap.low, gap.high) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_every_benchmark_of_questions_runs(name, fakes, tmp_path, chest_graph):
     graph = chest_graph if name == "vqa-rad" else None  # without one, "Is there X?" still becomes a statement
@@ -296,7 +307,7 @@ def test_the_command_with_answers_of_another_model(tmp_path, capsys):
     assert run_cli(*args) == 0
     said = capsys.readouterr()
     assert "predictions minus question only" in said.out
-    assert "not the whole benchmark: 5 of 5 listed images found; the whole benchmark has 451" in said.err
+    assert "not the whole benchmark: 5 of 5 listed were there; the whole benchmark has 451" in said.err
 
 
 def test_real_questions_go_all_the_way(kvlp_data, tmp_path, capsys):
