@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "file_sha256",
     "new_folder",
+    "read_exposure",
     "read_json",
     "read_safetensors",
     "read_torch_file",
@@ -105,6 +106,24 @@ def _refuse_double_names(raw: bytes) -> None:
     length = int.from_bytes(raw[:8], "little")
     if length <= _MOST_HEADER:
         json.loads(raw[8 : 8 + length], object_pairs_hook=once)
+
+
+def read_exposure(path: Path) -> frozenset[str]:
+    """Read the pixel hashes of the images that a checkpoint was trained on.
+
+    Raises:
+        CheckpointError: missing, or no Arrow file with a column sha256.
+    """
+    import pyarrow as pa
+
+    try:
+        with pa.OSFile(str(path)) as source:
+            column = pa.ipc.open_file(source).read_all().column("sha256")
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise CheckpointError(
+            f"{path}: expected an Arrow file with a column sha256 ({type(error).__name__}); copy the checkpoint again"
+        ) from error
+    return frozenset(str(value) for value in column.to_pylist() if value)
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`kvlp data`: import, check, split and shard image-report data."""
+"""`kvlp data`: import, check, split and shard image-report data, and look for leaks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import typer
 from kvlp.errors import ConfigError
 
 if TYPE_CHECKING:
+    from kvlp.checkpoints import Model
+    from kvlp.datasets.leak_report import LeakReport
     from kvlp.datasets.manifest import Manifest
     from kvlp.training.run import Progress
 
@@ -75,6 +77,57 @@ def check(
         typer.echo(f"{report.rows} rows: {len(report.errors)} errors, {warnings} warnings")
     if not report.ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def leaks(
+    manifest: Path = typer.Argument(..., help="A manifest; its splits are compared."),
+    against: Path | None = typer.Option(None, "--against", help="Another manifest to compare with, whole with whole."),
+    model: str = typer.Option("", "--model", metavar="CKPT", help="Its image vectors propose near-duplicates too."),
+    images: bool = typer.Option(True, "--images/--no-images", help="Compare pixels, or only ids and reports."),
+    skip: list[str] = typer.Option([], help="A kind not to look for, such as report."),
+    jobs: int = typer.Option(2, min=1, max=64, help="Threads that decode images."),
+    as_json: bool = _JSON,
+) -> None:
+    """Name what splits share: patients, studies, pixels, near-duplicates, reports. Exit 1 if there is a leak."""
+    from kvlp.datasets.leaks import find_leaks
+    from kvlp.datasets.manifest import Manifest
+
+    kinds = [*skip, *(() if images else ("pixels", "near_duplicate"))]
+    other = None if against is None else Manifest.load(against)
+    encoder = None if not model else _load_model(model)
+    with _progress("leaks") as show:
+        report = find_leaks(Manifest.load(manifest), other, skip=kinds, model=encoder, jobs=jobs, progress=show)
+    if as_json:
+        named = {"manifest": str(manifest)} | ({} if against is None else {"against": str(against)})
+        typer.echo(json.dumps(named | report.to_dict(), indent=1))
+    else:
+        for line in _leak_lines(report):
+            typer.echo(_printable(line))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _load_model(name: str) -> Model:
+    from kvlp.checkpoints import load
+
+    return load(name)
+
+
+def _leak_lines(report: LeakReport) -> Iterator[str]:
+    """Leaks by row number, then one line a kind."""
+    yield from map(str, report.rows[:_SHOWN])
+    if len(report.rows) > _SHOWN:
+        yield f"... and {len(report.rows) - _SHOWN} more; --json names them all"
+    if report.boilerplate:
+        yield f"boilerplate: {len(report.boilerplate)} short reports of many patients stand on two sides (no leak)"
+    for kind, why in report.unknown.items():
+        yield f"{kind}: {why}"
+    for side, numbers in report.unreadable.items():
+        yield f"{side}: {len(numbers)} images cannot be read; nothing is known of them; kvlp data check names them"
+    yield f"{', '.join(f'{side} {rows}' for side, rows in report.sides.items())} rows: " + (
+        ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) + " leaks"
+    )
 
 
 @app.command()
