@@ -24,6 +24,7 @@ __all__ = [
     "as_model",
     "class_logits",
     "unit_centre",
+    "unit_vectors",
 ]
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -78,7 +79,7 @@ def class_logits(model: Any, X: Any, said: Said, kinds: Kinds, reading: Reading)
     members = model.members if isinstance(model, Ensemble) else (model,)
     sources = X if isinstance(X, np.ndarray) and X.ndim == 2 else as_list(X)
     if encodes(model):
-        joined, flags = _vectors(model, sources, reading)
+        joined, flags = unit_vectors(model, sources, reading)
         parts = model.split(joined) if isinstance(model, Ensemble) else [joined]
         tables = [_by_vectors(m, vectors, said, kinds) for m, vectors in zip(members, parts, strict=True)]
     else:
@@ -91,7 +92,7 @@ def class_logits(model: Any, X: Any, said: Said, kinds: Kinds, reading: Reading)
 
 def _of_one(member: Any, sources: Any, said: Said, kinds: Kinds, reading: Reading) -> tuple[Floats, dict[int, Flag]]:
     if encodes(member):
-        vectors, flags = _vectors(member, sources, reading)
+        vectors, flags = unit_vectors(member, sources, reading)
         return _by_vectors(member, vectors, said, kinds), flags
     return _by_scores(member, sources, said, kinds, reading)
 
@@ -139,7 +140,8 @@ def _difference(tables: Sequence[Floats]) -> Floats:
     return tables[0] - tables[1] if len(tables) == 2 else tables[0]
 
 
-def _vectors(model: Any, sources: Any, reading: Reading) -> tuple[Floats, dict[int, Flag]]:
+def unit_vectors(model: Any, sources: Any, reading: Reading) -> tuple[Floats, dict[int, Flag]]:
+    """Unit vectors (N, D) of images or embeddings of the model, NaN rows for images that were not read; the flags."""
     if isinstance(sources, np.ndarray) and sources.ndim == 2:
         return _unit_rows(sources, model.dim), {}
     found = embed_images(
