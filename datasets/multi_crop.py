@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["CropSettings", "Crops", "cell_places", "multi_crop"]
+__all__ = ["CropSettings", "Crops", "cell_places", "crop_images", "multi_crop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class CropSettings:
         ranges = 0 < low <= high <= 1 and self.aspect >= 1 and 0 <= self.gain < 1
         if self.count < 1 or self.size < 1 or not ranges or min(self.offset, self.blur) < 0:
             raise ConfigError(
-                f"crops: expected count and size >= 1, 0 < area <= 1, aspect >= 1, 0 <= gain < 1, offset and blur >= 0; "
-                f"got {self}"
+                f"crops: expected count and size >= 1, 0 < area <= 1, aspect >= 1, 0 <= gain < 1, "
+                f"offset and blur >= 0; got {self}"
             )
 
 
@@ -58,7 +58,7 @@ class Crops:
     """The same crop number of every image of a batch.
 
     Attributes:
-        pixels: (n, size, size) uint8.
+        pixels: (n, size, size) uint8, or (n, C, size, size) float of `crop_images`.
         boxes: (n, 4) float32 left, top, width, height in shares of the image; the width is negative if mirrored, and
             left is then the right edge.
     """
@@ -72,28 +72,46 @@ def multi_crop(pixels: Tensor, settings: CropSettings, rng: np.random.Generator)
 
     Call it once with large crops and once with small ones for the multi-crop of DINO or LVM-Med.
 
-    Shape: pixels (n, S, S) uint8.
+    Shape: pixels (n, H, W) uint8.
     Raises: ShapeError if the images are not of that kind.
+    """
+    import torch
+
+    if pixels.ndim != 3 or pixels.dtype != torch.uint8:
+        raise ShapeError(f"expected grey images (n, H, W) of uint8, got {tuple(pixels.shape)} of {pixels.dtype}")
+    found = crop_images(pixels.float().div(255)[:, None], settings, rng)
+    return [Crops(c.pixels[:, 0].clamp(0, 1).mul(255).add(0.5).to(torch.uint8), c.boxes) for c in found]
+
+
+def crop_images(images: Tensor, settings: CropSettings, rng: np.random.Generator, *, white: float = 1.0) -> list[Crops]:
+    """The same for images of any range, such as normalised ones; nothing is clamped.
+
+    Args:
+        images: (n, C, H, W) float.
+        settings: what the crops are.
+        rng: what they are drawn from.
+        white: how far white is from black, which `offset` is a share of.
+
+    Raises:
+        ShapeError: the images are not of that kind.
     """
     import torch
     import torch.nn.functional as F
 
-    if pixels.ndim != 3 or pixels.dtype != torch.uint8:
-        raise ShapeError(f"expected grey images (n, H, W) of uint8, got {tuple(pixels.shape)} of {pixels.dtype}")
-    images, found = pixels.float().div(255)[:, None], []
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ShapeError(f"expected images (n, C, H, W) of floats, got {tuple(images.shape)} of {images.dtype}")
+    found = []
     for _ in range(settings.count):
-        boxes = torch.from_numpy(_boxes(len(pixels), settings, rng))
+        boxes = torch.from_numpy(_boxes(len(images), settings, rng)).to(images.device)
         left, top, width, height = boxes.unbind(dim=1)
         zero = torch.zeros_like(left)
         # affine_grid's places run from -1 to 1 over the crop: scale and middle of the box, in those of the image
         rows = [[width, zero, 2 * left + width - 1], [zero, height, 2 * top + height - 1]]
         theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (n, 2, 3)
-        fine = settings.size * _oversampling(pixels.shape[1:], boxes, settings.size)
-        grid = F.affine_grid(theta, [len(pixels), 1, fine, fine], align_corners=False)
+        fine = settings.size * _oversampling(images.shape[2:], boxes, settings.size)
+        grid = F.affine_grid(theta, [len(images), 1, fine, fine], align_corners=False)
         crops = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-        crops = F.adaptive_avg_pool2d(crops, settings.size)
-        crops = _changed(crops, settings, rng)
-        found.append(Crops(crops[:, 0].clamp(0, 1).mul(255).add(0.5).to(torch.uint8), boxes))
+        found.append(Crops(_changed(F.adaptive_avg_pool2d(crops, settings.size), settings, rng, white), boxes))
     return found
 
 
@@ -134,14 +152,14 @@ def _oversampling(shape: tuple[int, ...], boxes: Tensor, size: int) -> int:
     return max(1, math.ceil(widest / size))
 
 
-def _changed(crops: Tensor, settings: CropSettings, rng: np.random.Generator) -> Tensor:
+def _changed(crops: Tensor, settings: CropSettings, rng: np.random.Generator, white: float) -> Tensor:
     import torch
 
-    u = torch.from_numpy(rng.uniform(-1, 1, size=(4, len(crops))).astype(np.float32))[:, :, None, None, None]
+    u = torch.from_numpy(rng.uniform(-1, 1, size=(4, len(crops))).astype(np.float32)).to(crops.device)
+    gain, offset = (1 + settings.gain * u[0])[:, None, None, None], (settings.offset * u[1])[:, None, None, None]
     middle = crops.mean(dim=(1, 2, 3), keepdim=True)
-    crops = (crops - middle) * (1 + settings.gain * u[0]) + middle + settings.offset * u[1]
-    spread = settings.blur * u[2].abs() * (u[3] > 0)
-    return _blurred(crops, spread.view(-1)) if settings.blur else crops
+    crops = (crops - middle) * gain + middle + white * offset
+    return _blurred(crops, settings.blur * u[2].abs() * (u[3] > 0)) if settings.blur else crops
 
 
 def _blurred(crops: Tensor, spread: Tensor) -> Tensor:
@@ -150,11 +168,11 @@ def _blurred(crops: Tensor, spread: Tensor) -> Tensor:
     import torch.nn.functional as F
 
     reach = max(1, math.ceil(3 * float(spread.max()))) if len(spread) else 1
-    at = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    at = torch.arange(-reach, reach + 1, dtype=torch.float32, device=crops.device)
     weights = torch.exp(-0.5 * (at[None] / spread.clamp(min=1e-3)[:, None]) ** 2)
-    weights = weights / weights.sum(dim=1, keepdim=True)  # (n, 2 * reach + 1)
-    images = crops.transpose(0, 1)  # each image a channel of its own
-    n = len(spread)
-    images = F.conv2d(F.pad(images, (reach, reach, 0, 0), mode="replicate"), weights[:, None, None], groups=n)
-    images = F.conv2d(F.pad(images, (0, 0, reach, reach), mode="replicate"), weights[:, None, :, None], groups=n)
-    return images.transpose(0, 1)
+    weights = (weights / weights.sum(dim=1, keepdim=True)).repeat_interleave(crops.shape[1], dim=0)
+    planes = crops.flatten(0, 1)[None]  # each channel of each image by itself
+    n = planes.shape[1]
+    planes = F.conv2d(F.pad(planes, (reach, reach, 0, 0), mode="replicate"), weights[:, None, None], groups=n)
+    planes = F.conv2d(F.pad(planes, (0, 0, reach, reach), mode="replicate"), weights[:, None, :, None], groups=n)
+    return planes[0].unflatten(0, crops.shape[:2])

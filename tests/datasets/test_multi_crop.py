@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kvlp.datasets.multi_crop import CropSettings, _blurred, cell_places, multi_crop
+from kvlp.datasets.multi_crop import CropSettings, _blurred, cell_places, crop_images, multi_crop
 from kvlp.errors import ConfigError, ShapeError
 
 PLAIN = CropSettings(count=3, size=16, gain=0.0, offset=0.0, blur=0.0)
@@ -81,6 +81,15 @@ def test_grey_changes_stay_within_their_limits() -> None:
     crops = multi_crop(flat, CropSettings(size=8, offset=0.1), np.random.default_rng(5))[0]
     assert 128 - 26.5 <= int(crops.pixels.min()) < 110
     assert 146 < int(crops.pixels.max()) <= 128 + 26.5
+
+
+def test_normalised_images_are_cropped_the_same() -> None:
+    settings = CropSettings(size=16, count=1)
+    images = ramps(0).float().div(255)[:, None]
+    plain = crop_images(images, settings, np.random.default_rng(6))[0]
+    normal = crop_images((images - 0.5).repeat(1, 3, 1, 1) * 4, settings, np.random.default_rng(6), white=4.0)[0]
+    torch.testing.assert_close(normal.pixels[:, 2:] / 4 + 0.5, plain.pixels, atol=1e-5, rtol=0)
+    assert torch.equal(normal.boxes, plain.boxes)
 
 
 def test_places_of_cells_by_hand() -> None:

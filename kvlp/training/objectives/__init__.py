@@ -7,10 +7,13 @@ from kvlp.training.objectives.clip import ClipPart
 from kvlp.training.objectives.concept_align import ConceptAlignPart
 from kvlp.training.objectives.contradiction import ContradictionPart
 from kvlp.training.objectives.entity import EntityPart
+from kvlp.training.objectives.graph_matching import GraphMatchingPart
 from kvlp.training.objectives.knowledge import KnowledgePart
+from kvlp.training.objectives.local_align import LocalAlignPart
 from kvlp.training.objectives.part import Active, LossPart
 from kvlp.training.objectives.polarity import PolarityPart
 from kvlp.training.objectives.query import QueryPart
+from kvlp.training.objectives.siglip import SigLipPart
 from kvlp.training.settings import Strict
 
 __all__ = [
@@ -19,10 +22,13 @@ __all__ = [
     "ConceptAlignPart",
     "ContradictionPart",
     "EntityPart",
+    "GraphMatchingPart",
     "KnowledgePart",
+    "LocalAlignPart",
     "Losses",
     "PolarityPart",
     "QueryPart",
+    "SigLipPart",
 ]
 
 
@@ -37,6 +43,9 @@ class Losses(Strict):
     contradiction: ContradictionPart | None = None
     polarity: PolarityPart | None = None
     arl: ArlPart | None = None
+    siglip: SigLipPart | None = None
+    local_align: LocalAlignPart | None = None
+    graph_matching: GraphMatchingPart | None = None
 
     @property
     def active(self) -> Active:
