@@ -12,7 +12,7 @@ from kvlp.zero_shot.scoring import Floats
 __all__ = ["LinearProbe"]
 
 #: inverse strengths of the penalty that are tried; features are unit vectors, whose differences are small
-STRENGTHS = tuple(10.0**power for power in range(-2, 6))
+STRENGTHS = tuple(10.0**power for power in range(-1, 5))
 #: where a class has too few patients to try
 _DEFAULT = 10.0
 
