@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kvlp.cli import main
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, DataError, KvlpError
 from kvlp.eval.intervals import auc_table
@@ -163,3 +164,20 @@ def test_differences_of_macro_means_by_hand():
     assert comparison.figure("bad", "all", "POS")[0] == pytest.approx(means["bad"])
     back = comparison.difference("bad", "good", "all", "POS")
     assert (back.low, back.high) == (pytest.approx(-lead.high), pytest.approx(-lead.low))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smoke-cpu", "no-graph"], "one recipe, got 2; add --compare to compare them"),
+        (["--compare", "smoke-cpu", "no-graph", "--seeds", "0,x"], "expected whole numbers such as 0,1,2, got '0,x'"),
+    ],
+)
+def test_what_the_command_line_cannot_mean_is_told(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        main(["pretrain", *arguments, "--data", str(tmp_path / "m.csv"), "--out", str(tmp_path / "run")])
+    assert ended.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
