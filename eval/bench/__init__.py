@@ -22,7 +22,9 @@ BENCHES: dict[str, tuple[str, str]] = {
         "kvlp.eval.bench.coverage",
         "how often 95 % intervals hold the truth, simulated; Holm's error rate",
     ),
+    "figures": ("kvlp.eval.bench.figures", "panels and sub-captions matched on planted article figures: F1"),
     "graph": ("kvlp.eval.bench.graph", "a release of UMLS's size: time and memory to build a graph and to open it"),
+    "matching": ("kvlp.eval.bench.matching", "the solver of graph matching: against every matching, and its time"),
 }
 
 

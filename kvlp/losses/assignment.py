@@ -144,7 +144,8 @@ class _Problem:
         reached = (partner[edges // k][:, None] * l + np.arange(l)).reshape(-1) if k else leaving
         places = [rows // max(k, 1) * n + columns // max(l, 1), heads[leaving] * n + self.second.reshape(-1)[reached]]
         gains = [self.edge[rows, columns], self.edge[leaving, reached]]
-        return np.bincount(np.concatenate(places), np.concatenate(gains), minlength=n * n).reshape(n, n)
+        summed: Floats = np.bincount(np.concatenate(places), np.concatenate(gains), minlength=n * n).astype(np.float64)
+        return summed.reshape(n, n)
 
     def even_slope(self) -> Floats:
         """The same at the matrix whose entries are all 1 / n."""

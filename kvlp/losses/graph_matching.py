@@ -144,7 +144,7 @@ class _Matching(torch.autograd.Function):
 
 
 def gumbel_noise(rows: int, generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise (rows, rows) in float32, on the processor; every process draws the same from equal seeds."""
+    """Standard Gumbel noise (rows, rows) in float32, on the processor; equal seeds draw the same."""
     uniform = torch.rand(rows, rows, generator=generator).clamp_(1e-7, 1 - 1e-7)
     return -(-uniform.log()).log()
 

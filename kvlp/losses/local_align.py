@@ -47,8 +47,8 @@ class LocalAlignLoss(nn.Module):
         super().__init__()
         if attention_scale <= 0 or not 0 < sharpness <= MAX_SHARPNESS:
             raise ConfigError(
-                f"expected a positive attention_scale and a sharpness in (0, {MAX_SHARPNESS:g}], got {attention_scale:g} "
-                f"and {sharpness:g}"
+                f"expected a positive attention_scale and a sharpness in (0, {MAX_SHARPNESS:g}], "
+                f"got {attention_scale:g} and {sharpness:g}"
             )
         self.attention_scale = attention_scale
         self.sharpness = sharpness

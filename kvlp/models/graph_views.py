@@ -37,7 +37,8 @@ class ViewGraph(nn.Module):
     Shape: pooled (B, W), cells (B, P, W) or None -> ViewNodes.
     Raises: ShapeError if shapes do not fit; ConfigError for counts out of range.
     Reference: LVM-Med (Nguyen et al. 2023, arXiv 2306.11925), section 3.2.
-    Deviation: a layer adds to its input, so that an image is not drowned in its neighbours when training begins.
+    Deviation: a layer adds to its input, so that an image is not drowned in its neighbours when training begins; what
+        all images of the batch share is taken off, for films are so alike that at first nothing else would count.
     """
 
     def __init__(self, width: int, *, dim: int = 128, hidden: int = 512, neighbours: int = 5, layers: int = 1) -> None:
@@ -55,13 +56,18 @@ class ViewGraph(nn.Module):
         if pooled.ndim != 2 or (cells is not None and (cells.ndim != 3 or len(cells) != len(pooled))):
             shape = None if cells is None else tuple(cells.shape)
             raise ShapeError(f"expected features (B, W) and cells (B, P, W), got {tuple(pooled.shape)} and {shape}")
-        emb = F.normalize(self.project(pooled).float(), dim=1)
+        emb = F.normalize(_centred(self.project(pooled).float()), dim=1)
         neighbours = nearest_neighbours(emb, self.neighbours)
         spread = _normalised(neighbours)
         for layer in self.messages:
             emb = emb + torch.relu(layer(spread @ emb)).float()
-        projected = None if cells is None else F.normalize(self.project(cells).float(), dim=2)
+        projected = None if cells is None else F.normalize(_centred(self.project(cells).float()), dim=2)
         return ViewNodes(F.normalize(emb, dim=1), neighbours, projected)
+
+
+def _centred(values: Tensor) -> Tensor:
+    """Less their mean over the batch (and over places)."""
+    return values - values.flatten(0, -2).mean(dim=0)
 
 
 def nearest_neighbours(emb: Tensor, k: int) -> Tensor:
