@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from kvlp.datasets.files import read_bytes
+from kvlp.datasets.files import read_text
 from kvlp.datasets.manifest import Manifest, Record
 from kvlp.datasets.readers.common import finish, require_folder
 from kvlp.datasets.readers.sources import ImageIndex, find_file, find_folder, optional_file, read_rows, require_images
@@ -85,11 +85,11 @@ def _records(path: Path, views: dict[str, str], where: ImageIndex) -> Iterator[R
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    data = read_bytes(path, max_bytes=_MAX_BYTES)
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise DataError(f"{path}: XML with a document type or entities is refused; Open-I's reports have none")
+    text = read_text(path, max_bytes=_MAX_BYTES)
+    if "<!DOCTYPE" in text:
+        raise DataError(f"{path}: XML with a document type (and entities) is refused; Open-I's reports have none")
     try:
-        return ElementTree.fromstring(data)
+        return ElementTree.fromstring(text)
     except ElementTree.ParseError as problem:
         raise DataError(f"{path}: not XML: {problem}") from problem
 

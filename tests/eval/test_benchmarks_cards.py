@@ -1,14 +1,16 @@
 """Data cards: whole, true to the graph, and the same in the documentation as on the command line."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from kvlp.cli import main
+from kvlp.datasets.manifest import Manifest, Record
 from kvlp.datasets.readers import READERS
 from kvlp.errors import ConfigError
 from kvlp.eval.benchmarks import benchmark_names, load_card
-from kvlp.eval.benchmarks.classes import BenchmarkClasses
+from kvlp.eval.benchmarks.classes import BenchmarkClasses, relabelled
 from kvlp.eval.benchmarks.expect import beside
 from kvlp.eval.benchmarks.run import Coverage
 from kvlp.eval.results import Result
@@ -61,6 +63,19 @@ def test_padchest_names_the_labels_that_the_graph_does_not_know(chest_graph):
     groups = classes.groups(card)
     assert set(groups) == {"seen by KAD", "in the graph", "not in the graph"}
     assert groups["not in the graph"] == list(classes.outside)
+
+
+def test_labels_of_one_concept_are_present_if_one_is_and_unknown_if_all_are(chest_graph):
+    card = replace(load_card("openi"), missing="unknown")
+    classes = BenchmarkClasses.of(card, chest_graph)
+    pairs = [{}, {"Emphysema": 0.0}, {"Emphysema": 0.0, "Pulmonary Emphysema": -1.0}]
+    pairs += [{"Emphysema": 1.0, "Pulmonary Emphysema": 0.0}, {"Emphysema": -1.0, "Pulmonary Emphysema": 1.0}]
+    records = [Record(id=str(n), image="x", labels={**pair, "Stents": 1.0}) for n, pair in enumerate(pairs)]
+    manifest, stray = relabelled(Manifest(records), classes, card)
+    assert [dict(r.labels) for r in manifest] == [{}, *({"emphysema": value} for value in (0, -1, 1, 1))]
+    assert stray == ["Stents"]
+    filled, _ = relabelled(Manifest(records), classes, load_card("openi"))
+    assert filled[0].labels == dict.fromkeys(classes.words, 0.0)
 
 
 def test_without_a_graph_classes_are_asked_by_the_cards_words():

@@ -169,6 +169,7 @@ def test_figures_by_hand_and_paired_with_the_baseline():
     assert value["accuracy", "closed: PRES", "ours"] == (0.5, 2, 1)
     assert value["token_f1", "open", "ours"][0] == pytest.approx(2 / 3)
     assert value["exact_match", "open", "ours"][0] == 0
+    assert value["token_f1_difference", "open", "ours minus base"][0] == pytest.approx(2 / 3)
     assert value["exact_match", "all", "ours"] == (0.5, 4, 2)
     only = answer_rows(asked, Answered("enc", ours.answers, "closed"), base, Provenance())
     assert {r.target for r in only} == {"closed", "closed: PRES", "closed: SIZE"}
