@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from kvlp.eval.figures import (
 )
 from kvlp.eval.images import Embedded, embed_manifest
 from kvlp.eval.intervals import MetricTable
+from kvlp.eval.leak_rows import leak_rows
 from kvlp.eval.metrics import Floats
 from kvlp.eval.negation import NegationProbe, negation_probe, negation_rows
 from kvlp.eval.picks import Errors, error_rows
@@ -40,7 +41,9 @@ from kvlp.knowledge.prompts import Prompts
 from kvlp.typing import Assertion
 
 if TYPE_CHECKING:
+    from kvlp.datasets.leak_report import LeakReport
     from kvlp.datasets.manifest import Manifest, Record
+    from kvlp.eval.exposure import Exposure
     from kvlp.knowledge.graph import KnowledgeGraph
 
 __all__ = ["Encoder", "EvalOptions", "Evaluation", "control_results", "difference_results", "evaluate"]
@@ -76,6 +79,9 @@ class EvalOptions:
         rule: how thresholds are chosen on validation rows, see `kvlp.eval.choose_threshold`.
         validation: rows of other patients to learn thresholds and probabilities on. Without them what the checkpoint's
             `calibration.json` holds is used, and else the threshold 0, which no data chose.
+        controls: also run the controls, see `kvlp.eval.controls.run_controls`.
+        controls_train: rows of other patients for the controls that are fitted.
+        leaks: what `kvlp.datasets.leaks.find_leaks` found between the scored rows and others, for rows and page.
     """
 
     resamples: int = 1000
@@ -90,6 +96,9 @@ class EvalOptions:
     hide_below: int = 5
     rule: str = "youden"
     validation: Manifest | Embedded | None = None
+    controls: bool = False
+    controls_train: Manifest | None = None
+    leaks: LeakReport | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,8 @@ class Evaluation:
         decisions: class name -> its threshold, where that is from, and its calibration, if there is one.
         subgroups: figures by groups of patients and the gaps between them.
         errors: the worst errors of the classes with the lowest AUC.
+        controls: rows of the controls, which stand in `results` too.
+        exposure: which of the scored images the model was trained on; None if their pixel hashes were not kept.
         remarks: what a reader must know beside the figures, one line each.
         model: what was evaluated, for heat maps.
     """
@@ -143,6 +154,8 @@ class Evaluation:
     decisions: dict[str, Decision] = field(default_factory=dict)
     subgroups: list[SubgroupFigure] = field(default_factory=list)
     errors: list[Errors] = field(default_factory=list)
+    controls: list[Result] = field(default_factory=list)
+    exposure: Exposure | None = None
     remarks: list[str] = field(default_factory=list)
     model: Encoder | None = field(default=None, repr=False, compare=False)
 
@@ -159,7 +172,8 @@ class Evaluation:
     @property
     def settings(self) -> dict[str, object]:
         """Options and provenance, flat, to print."""
-        return {**asdict(replace(self.options, validation=None)), **asdict(self.provenance)}
+        own = replace(self.options, validation=None, controls_train=None, leaks=None)
+        return {**asdict(own), **asdict(self.provenance)}
 
 
 def evaluate(
@@ -199,6 +213,7 @@ def evaluate(
     with _timed(timings, "encode prompts"):
         scores = _scores(model, embedded.vectors, tasks, prompts)
     asked = list(queries) if queries is not None else _default_queries(tasks, graph)
+    hashed = hash_of({"prompts": prompts, "queries": [query.text for query in asked]})
     trained = getattr(model, "card", {}).get("named_concepts")
     result = Evaluation(
         results=[],
@@ -213,28 +228,15 @@ def evaluate(
         prompts=prompts,
         skipped=embedded.skipped,
         implausible=embedded.implausible,
-        provenance=Provenance(
-            split=options.split,
-            split_hash=embedded.content_hash,
-            model_hash=str(getattr(model, "hash", "")),
-            graph_hash=graph.content_hash if graph is not None else "",
-            prompt_hash=hash_of({"prompts": prompts, "queries": [query.text for query in asked]}),
-            seed=seed,
-            versions=versions(),
-        ),
+        provenance=_provenance(model, embedded, options, graph, hashed, seed),
         options=options,
         timings=timings,
         model=model,
+        exposure=_exposure(model, embedded),
     )
     with _timed(timings, "thresholds"):
         _decide(model, result, names, progress)
-    with _timed(timings, "intervals"):
-        data_rows(result)
-        classification_rows(result)
-        decision_rows(result)
-        error_rows(result)
-    with _timed(timings, "subgroups"):
-        subgroup_rows(result)
+    _add_figures(result)
     if options.negation:
         with _timed(timings, "negation"):
             result = _with_negation(model, result, graph)
@@ -242,7 +244,36 @@ def evaluate(
         text_query_rows(model, result, names, asked)
     with _timed(timings, "image to report"):
         report_recall_rows(model, result)
+    if options.controls:
+        with _timed(timings, "controls"):
+            _add_controls(model, result, embedded, graph)
     return result
+
+
+def _add_figures(result: Evaluation) -> None:
+    """Everything that needs no model: counts, leaks, classes, thresholds, errors, subgroups."""
+    with _timed(result.timings, "intervals"):
+        data_rows(result)
+        leak_rows(result)
+        classification_rows(result)
+        decision_rows(result)
+        error_rows(result)
+    with _timed(result.timings, "subgroups"):
+        subgroup_rows(result)
+
+
+def _provenance(
+    model: Encoder, embedded: Embedded, options: EvalOptions, graph: KnowledgeGraph | None, prompts: str, seed: int
+) -> Provenance:
+    return Provenance(
+        split=options.split,
+        split_hash=embedded.content_hash,
+        model_hash=str(getattr(model, "hash", "")),
+        graph_hash=graph.content_hash if graph is not None else "",
+        prompt_hash=prompts,
+        seed=seed,
+        versions=versions(),
+    )
 
 
 def _embedded(
@@ -259,6 +290,23 @@ def _embedded(
         return images
     label_matrix(list(images), tasks, names)  # a wrong class name is told before the long part
     return embed_manifest(model, images, batch_size=options.batch_size, progress=progress)
+
+
+def _exposure(model: Encoder, embedded: Embedded) -> Exposure | None:
+    """Which images the model was trained on; None for a model of no folder, or vectors without pixel hashes."""
+    if not embedded.hashes or not getattr(model, "source", ""):
+        return None
+    from kvlp.eval.exposure import exposure_check
+
+    return exposure_check(cast("Any", model), embedded)
+
+
+def _add_controls(model: Encoder, result: Evaluation, embedded: Embedded, graph: KnowledgeGraph | None) -> None:
+    from kvlp.eval.controls import run_controls
+
+    train = result.options.controls_train
+    result.controls.extend(run_controls(model, result, graph, images=embedded, train=train))
+    result.results.extend(result.controls)
 
 
 def _records(images: Manifest | Embedded) -> Sequence[Record]:

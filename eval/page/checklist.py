@@ -114,8 +114,10 @@ def _missing(result: Evaluation, _: Sequence[Result]) -> str:
 
 def _partition(result: Evaluation, _: Sequence[Result]) -> str:
     if result.options.validation is not None:
-        return "Thresholds and probabilities were learned on validation images of other patients, which was checked."
-    return "No part of the scored images chose a threshold, a prompt or a weight here."
+        said = "Thresholds and probabilities were learned on validation images of other patients, which was checked."
+    else:
+        said = "No part of the scored images chose a threshold, a prompt or a weight here."
+    return said + (" Leaks between splits: see Leaks and exposure." if result.options.leaks is not None else "")
 
 
 def _model(result: Evaluation, _: Sequence[Result]) -> str:
@@ -163,7 +165,9 @@ def _thresholds(result: Evaluation, _: Sequence[Result]) -> str:
 
 def _exposure(result: Evaluation, _: Sequence[Result]) -> str:
     kinds = sorted(set(result.naming.values()) - {"not known"})
-    return f"Classes by whether training texts named them: {_listed(kinds)}." if kinds else ""
+    said = f"Classes by whether training texts named them: {_listed(kinds)}." if kinds else ""
+    known = result.exposure is not None and result.exposure.known
+    return f"{said} The model was {result.exposure}.".strip() if known else said
 
 
 def _code(result: Evaluation, _: Sequence[Result]) -> str:

@@ -14,25 +14,54 @@ if TYPE_CHECKING:
 __all__ = ["control_blocks"]
 
 
+_TEXT = (
+    "What can be had without reading the image. Where the interval of a difference holds 0, no difference is shown. "
+    "Shuffled labels and captions must give chance, else the evaluation itself is wrong."
+)
+
+
 def control_blocks(rows: Sequence[Result]) -> list[Block]:
-    """Controls and baselines with our difference to each; then other models, a column for each score compared."""
-    gaps = {(row.setting, row.target, row.group): row for row in rows if row.metric != "auc"}
-    table: list[list[Cell]] = []
-    strong: set[int] = set()
-    for control in (row for row in rows if row.metric == "auc"):
+    """Means of the controls with our difference to each, then class by class, further figures, and other models."""
+    gaps = {(row.setting, row.target, row.group): row for row in rows if row.metric == "auc_difference"}
+    found = [row for row in rows if row.metric == "auc"]
+    classes = {row.target for row in found} - {"macro"}
+    means: list[list[Cell]] = []
+    single: list[list[Cell]] = []
+    for control in found:
         own = (control.setting, control.target, control.group)
         key = next((k for k in gaps if (_against(gaps[k]), *k[1:]) == own), None)
         gap = gaps.pop(key) if key else None
-        if control.target == "macro":
-            strong.add(len(table))
-        first: Cell = (target_of(control), _compared(gap or control))
-        table.append([first, interval_of(control), interval_of(gap) if gap else None])
-    text = "What can be had without this model. Where the interval of a difference holds 0, no difference is shown."
-    blocks: list[Block] = [Section("Controls and comparisons", text)]
-    if table:
-        columns = ["class", "AUC of the control", "ours minus control"]
-        blocks.append(Table(columns, table, strong=frozenset(strong), note=NOTE))
-    return blocks + ([_comparisons(gaps)] if gaps else [])
+        first: Cell = (_compared(gap or control), target_of(control))
+        line = [first, interval_of(control), interval_of(gap) if gap else None]
+        lone = control.target == "macro" or len(classes) == 1 or _alone(control, found)
+        (means if lone else single).append(line)
+    blocks: list[Block] = [Section("Controls and comparisons", _TEXT)]
+    columns = ["control", "AUC of the control", "ours minus control"]
+    if means:
+        blocks.append(
+            Table(columns, means, "Controls", note="Small print: 95 % interval, or the range of the shuffles.")
+        )
+    if single:
+        blocks.append(Table(columns, single, "Controls, class by class", note=NOTE, closed=True))
+    further = [row for row in rows if row.metric not in ("auc", "auc_difference")]
+    return blocks + ([_further(further)] if further else []) + ([_comparisons(gaps)] if gaps else [])
+
+
+def _alone(control: Result, found: Sequence[Result]) -> bool:
+    """Whether a control is about one class only, and so has no mean."""
+    return not any(row.setting == control.setting and row.target == "macro" for row in found)
+
+
+def _further(rows: Sequence[Result]) -> Table:
+    """Figures that are no AUC of a class: recall with shuffled captions, AUC over all pairs."""
+    table: list[list[Cell]] = [
+        [(row.setting, f"{row.target}: {row.metric.replace('_', ' ')}"), interval_of(row), _chance(row)] for row in rows
+    ]
+    return Table(["control", "figure", "chance"], table, "Further controls")
+
+
+def _chance(row: Result) -> Cell:
+    return (row.definition.rsplit("chance ", 1)[1].partition(" ")[0], "") if "chance " in row.definition else None
 
 
 def _comparisons(gaps: Mapping[tuple[str, str, str], Result]) -> Table:

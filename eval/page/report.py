@@ -14,6 +14,7 @@ from kvlp.eval.page.classification import classification_blocks
 from kvlp.eval.page.controls import control_blocks
 from kvlp.eval.page.decisions import decision_blocks
 from kvlp.eval.page.errors import error_blocks
+from kvlp.eval.page.leaks import leak_blocks
 from kvlp.eval.page.negation import negation_blocks
 from kvlp.eval.page.pictures import Pictures
 from kvlp.eval.page.retrieval import retrieval_blocks
@@ -44,7 +45,7 @@ def evaluation_blocks(
         manifest: where the pictures are; needed with `with_images`.
         with_images: put pictures into the page. Only for synthetic data, or when the user said so: they are patients'.
         synthetic: say on top that nothing here was measured on patients.
-        controls: rows of `control_results` and `difference_results`.
+        controls: further rows of `control_results` and `difference_results`; those of the evaluation are shown anyway.
         before_settings: further blocks (training curves), put before the settings.
     """
     pictures = Pictures(result, manifest) if with_images and manifest is not None else None
@@ -60,10 +61,11 @@ def evaluation_blocks(
     blocks += classification_blocks(result) + decision_blocks(result)
     blocks += negation_blocks(result.negation) if result.negation is not None else []
     blocks += subgroup_blocks(result)
-    if controls:
-        blocks += control_blocks(controls)
+    if result.controls or controls:
+        blocks += control_blocks([*result.controls, *controls])
+    blocks += leak_blocks(result)
     blocks += error_blocks(result, pictures) + retrieval_blocks(result, pictures)
-    return [*blocks, *before_settings, *_settings(result), *checklist_blocks(result, controls)]
+    return [*blocks, *before_settings, *_settings(result), *checklist_blocks(result, [*result.controls, *controls])]
 
 
 def loss_charts(rows: Iterable[Mapping[str, object]], *, x: str = "step") -> Charts:
@@ -132,7 +134,7 @@ def _leads(row: Result, result: Evaluation) -> bool:
     return row.target == "macro" and (row.group != "all" or not result.groups)
 
 
-_UNSHOWN = ("reports", "validation")
+_UNSHOWN = ("reports", "validation", "controls_train", "leaks")
 
 
 def _settings(result: Evaluation) -> list[Block]:

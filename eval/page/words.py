@@ -27,7 +27,7 @@ def target_of(row: Result) -> str:
     """What a row is about, to read."""
     if row.target != "macro":
         return plain(row.target)
-    return "mean of all classes" if row.group == "all" else f"mean: {row.group}"
+    return "mean of all classes" if row.group in ("", "all") else f"mean: {row.group}"
 
 
 def titled(title: str, items: Sequence[_T], most: int) -> list[tuple[str, Sequence[_T]]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from kvlp.datasets.leak_report import LeakReport
     from kvlp.datasets.manifest import Manifest
     from kvlp.eval.evaluate import EvalOptions, Evaluation
     from kvlp.eval.page.blocks import Block
@@ -121,7 +122,13 @@ def _run(ask: Ask, source: str, names: list[str], query: list[str], controls: st
 
     whole = Manifest.load(ask.data)
     chosen = _subset(whole, ask.options.split, source)
-    options = replace(ask.options, validation=_subset(whole, validation, source)) if validation else ask.options
+    options = replace(
+        ask.options,
+        validation=_subset(whole, validation, source) if validation else None,
+        controls=True,
+        controls_train=_subset(whole, controls, source) if controls else None,
+        leaks=_leaks(whole),
+    )
     model = load(ask.checkpoint, ask.device)
     knowledge = load_graph(ask.graph)
     result = evaluate(
@@ -134,10 +141,9 @@ def _run(ask: Ask, source: str, names: list[str], query: list[str], controls: st
         options=options,
         progress=progress(),
     )
-    rows = _controls(result, _subset(whole, controls, source), chosen, knowledge) if controls else []
     title = f"Evaluation of {Path(ask.checkpoint).name}"
-    paths = write(result, rows, chosen, ask.out, with_images=ask.with_images, title=title)
-    show(result, rows, paths, as_json=ask.as_json)
+    paths = write(result, [], chosen, ask.out, with_images=ask.with_images, title=title)
+    show(result, [], paths, as_json=ask.as_json)
 
 
 def _subset(manifest: Manifest, split: str, source: str) -> Manifest:
@@ -162,17 +168,12 @@ def progress() -> Any:
     return None if line is None else lambda _, done, total: line(done, total)
 
 
-def _controls(result: Evaluation, train: Manifest, chosen: Manifest, knowledge: Any) -> list[Result]:
-    from kvlp.datasets.manifest import Manifest
-    from kvlp.eval.baselines import control_scores
-    from kvlp.eval.evaluate import control_results
-    from kvlp.eval.tasks import require_apart
-    from kvlp.knowledge.names import Names
+def _leaks(whole: Manifest) -> LeakReport | None:
+    """Patients, studies and reports that splits share; images are compared by `kvlp data leaks`."""
+    from kvlp.datasets.leaks import find_leaks
 
-    require_apart(train, result.records)
-    scored = Manifest(result.records, chosen.root)
-    scores = control_scores(train, scored, result.tasks, Names(knowledge))
-    return [row for name, table in scores.items() for row in control_results(result, name, table)]
+    several = len({record.split for record in whole}) > 1
+    return find_leaks(whole, skip=("pixels", "near_duplicate")) if several else None
 
 
 def write(
@@ -227,11 +228,17 @@ def show(
         typer.echo(f"kvlp: row {number} of the rows chosen left out: {reason}", err=True)
     rows = [row for row in rows if row.task not in _UNPRINTED and row.metric not in _QUIET]
     wide = max(len(row.target) for row in rows)
-    means = {row.metric for row in rows if row.target == "macro" and row.metric in _BY_MEAN}
+    means = {
+        (row.metric, row.setting)
+        for row in rows
+        if row.target == "macro" and (row.metric in _BY_MEAN or row.task == "control")
+    }
     for row in rows:
-        if row.target == "macro" or row.metric not in means:
+        if row.target == "macro" or (row.metric, row.setting) not in means:
             group = f" ({row.group})" if row.target == "macro" else ""
-            figure = f"{row.value:.3f}" + ("" if row.low != row.low else f"  {row.low:.3f} to {row.high:.3f}")
+            figure = ("undefined" if row.value != row.value else f"{row.value:.3f}") + (
+                "" if row.low != row.low else f"  {row.low:.3f} to {row.high:.3f}"
+            )
             typer.echo(f"{row.metric:16}  {row.target + group:{wide + 9}}  {row.setting:10}  {figure}")
     typer.echo("\n" + "\n".join(str(path) for path in paths.values()))
 

@@ -11,12 +11,15 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
+from kvlp.datasets.leak_report import Leak, LeakReport
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ShapeError
 from kvlp.eval.evaluate import EvalOptions, control_results, difference_results, evaluate
+from kvlp.eval.images import embed_manifest
 from kvlp.eval.intervals import Interval
 from kvlp.eval.page import (
     Bars,
@@ -173,9 +176,13 @@ def outcome(fakes, tmp_path_factory):
     manifest = grouped(fakes.write_manifest(folder / "data"))
     validation = grouped(fakes.write_manifest(folder / "other", seed=1), "v")
     groups = {"seen": fakes.classes[:2], "unseen": fakes.classes[2:]}
-    options = EvalOptions(resamples=60, split="test", validation=validation)
+    shared = Leak("patient", {"train": (1, 2), "test": (3,)})
+    leaks = LeakReport(
+        {"train": 99, "test": 80}, [shared], unknown={"pixels": "not looked for", "near_duplicate": "no"}
+    )
+    options = EvalOptions(resamples=60, split="test", validation=validation, leaks=leaks, controls=True)
     result = evaluate(fakes.Model(noise=0.8), manifest, groups, options=options)
-    weak = evaluate(fakes.Model(noise=3.0), manifest, groups, options=options)
+    weak = evaluate(fakes.Model(noise=3.0), manifest, groups, options=EvalOptions(resamples=5, subgroups=False))
     return result, manifest, control_results(result, "noisy model", weak.scores["PAIR"])
 
 
@@ -270,6 +277,52 @@ def test_thresholds_of_validation_rows_are_named(outcome, fakes):
     assert "calibration cannot be judged" in html
 
 
+def test_leaks_stand_in_rows_and_page(outcome, fakes):
+    result, manifest, _ = outcome
+    leaks = {r.target: r for r in result.results if r.metric == "leaks"}
+    assert (leaks["patient"].value, leaks["study"].value, leaks["boilerplate"].value) == (1, 0, 0)
+    assert math.isnan(leaks["pixels"].value)
+    assert leaks["pixels"].notes == ("not known: not looked for",)
+    html = render_page("t", evaluation_blocks(result))
+    assert "patients that stand on two sides" in html
+    assert "Sides: train (99 rows), test (80 rows)" in html
+    assert 'class="notice bad"' not in html
+    plain = evaluate(fakes.Model(), manifest[:20], fakes.classes[:1], options=EvalOptions(resamples=5))
+    assert plain.exposure is None
+    assert "Leaks between splits were not looked for" in render_page("t", evaluation_blocks(plain))
+
+
+@pytest.mark.slow
+def test_what_the_model_was_trained_on_stands_in_rows_and_page(outcome, fakes, tmp_path):
+    """Slow for the import of torch alone."""
+    _, manifest, _ = outcome
+    model = fakes.Model()
+    model.source = str(tmp_path)
+    plain = evaluate(model, manifest[:20], fakes.classes[:1], options=EvalOptions(resamples=5))
+    assert not plain.exposure.known
+    html = render_page("t", evaluation_blocks(plain))
+    assert "Not known whether the model was trained on these images" in html
+    hashes = embed_manifest(model, manifest[:20]).hashes
+    table = pa.table({"sha256": list(hashes[:4])})
+    with pa.OSFile(str(tmp_path / "exposure.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    seen = evaluate(model, manifest[:20], fakes.classes[:1], options=EvalOptions(resamples=5))
+    html = render_page("t", evaluation_blocks(seen))
+    assert '<p class="notice bad">Trained on 4 of 20 scored images, of 2 of 10 patients' in html
+    assert {r.target: r.value for r in seen.results if r.metric == "exposure"} == {"images": 0.2, "patients": 0.2}
+
+
+def test_controls_of_the_evaluation_stand_on_the_page(outcome):
+    result, _, _ = outcome
+    assert result.controls
+    assert all(row in result.results for row in result.controls)
+    section, means, single, further = control_blocks(result.controls)
+    assert section.title == "Controls and comparisons"
+    assert {row[0][0] for row in means.rows} == {"shuffled labels", "both combined, minus blank image"}
+    assert (means.closed, single.closed) == (False, True)
+    assert {row[0][0] for row in further.rows} == {"shuffled captions", "blank image", "text only", "PAIR"}
+
+
 def test_checklists_show_what_is_not_filled(outcome):
     result, _, controls = outcome
     _, *tables = checklist_blocks(result, controls)
@@ -298,9 +351,9 @@ def test_differences_by_several_scores_each_have_a_column(fakes, tmp_path):
     assert [row[0] for row in table.rows][-1] == "mean of all classes"
     assert [row[column].value for column in (1, 2) for row in table.rows] == [r.value for r in rows]
     assert table.strong == {2}
-    _, both = control_blocks(control_results(ours, "weak", other.scores["PAIR"]))
-    assert [len(row) for row in both.rows] == [3, 3, 3]
-    assert both.strong == {2}
+    _, means, both = control_blocks(control_results(ours, "weak", other.scores["PAIR"]))
+    assert [len(row) for row in both.rows] == [3, 3]
+    assert [row[0] for row in means.rows] == [("both combined, minus weak", "mean of all classes")]
 
 
 def test_pictures_stand_in_the_page_only_when_told(outcome):
