@@ -7,7 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from kvlp.datasets.figures.captions import SplitCaption, SubCaption, split_caption
 from kvlp.datasets.figures.jats import Article, Figure, read_article
-from kvlp.datasets.figures.layout import Box
 from kvlp.datasets.figures.licences import is_third_party
 from kvlp.datasets.figures.matching import CONFIDENCE, FigureMatch, PanelMatch, match_panels
 from kvlp.datasets.figures.modality import Modality, tell_modality
 from kvlp.datasets.figures.ocr import Engine
 from kvlp.datasets.figures.options import FigureOptions
 from kvlp.datasets.figures.packages import Package, open_package
+from kvlp.datasets.figures.panels import Box
 from kvlp.datasets.files import atomic_write
 from kvlp.datasets.images import decode
-from kvlp.errors import DataError
+from kvlp.errors import DataError, KvlpError
 
 __all__ = ["Outcome", "as_rgb", "process_package"]
 
@@ -54,6 +54,10 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     error: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {slot.name: getattr(self, slot.name) for slot in fields(self)}
+
     def drop(self, reason: str, where: str = "", problem: str = "") -> None:
         """Count what was left out; say why in a line where there is more to say than the reason."""
         self.dropped[reason] += 1
@@ -70,7 +74,7 @@ def process_package(path: Path, key: str, out: Path, options: FigureOptions, eng
     try:
         package = open_package(path)
         article = read_article(package.xml)
-    except DataError as problem:
+    except (DataError, OSError) as problem:
         outcome.error = _line(problem)
         return outcome
     outcome.article = {name: value for name, value in asdict(article).items() if isinstance(value, str)}
@@ -89,7 +93,7 @@ def _refused(figure: Figure, options: FigureOptions) -> str:
     patterns = [pattern.strip().lower() for pattern in options.licence.split(",") if pattern.strip()]
     if patterns and not any(fnmatchcase(figure.licence.lower(), pattern) for pattern in patterns):
         return "licence"
-    if not options.third_party and (figure.holder and not figure.licence or is_third_party(figure.caption.text)):
+    if not options.third_party and ((figure.holder and not figure.licence) or is_third_party(figure.caption.text)):
         return "third party"
     if not figure.caption.text:
         return "no caption"
@@ -120,13 +124,18 @@ class _Maker:
                 self.picture(names, f"-{number + 1}", SplitCaption(caption.text), engine)
 
     def picture(
-        self, names: tuple[str, ...], suffix: str, caption: SplitCaption, engine: Engine | None, part: SubCaption | None = None
+        self,
+        names: tuple[str, ...],
+        suffix: str,
+        caption: SplitCaption,
+        engine: Engine | None,
+        part: SubCaption | None = None,
     ) -> None:
         """Make the rows of one picture file; `part` is given where a file is one panel."""
         try:
             name, data = self.package.image(names)
             stored = decode(data)
-        except DataError as problem:
+        except KvlpError as problem:  # a missing extra is a fault of this picture too
             missing = "is not in the package" in str(problem)
             self.outcome.drop("picture missing" if missing else "picture unreadable", self.figure.id, _line(problem))
             return
@@ -224,4 +233,6 @@ def _safe(name: str) -> str:
 
 
 def _line(problem: Exception) -> str:
+    if isinstance(problem, OSError):
+        return f"cannot be read: {problem.strerror or type(problem).__name__}"
     return " ".join(str(problem).split())

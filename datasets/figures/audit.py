@@ -99,7 +99,12 @@ def _place(box: Sequence[int], size: tuple[int, int]) -> str:
     """CSS of a box, in per cent of the picture."""
     top, left, bottom, right = box
     height, width = size
-    parts = {"top": top / height, "left": left / width, "height": (bottom - top) / height, "width": (right - left) / width}
+    parts = {
+        "top": top / height,
+        "left": left / width,
+        "height": (bottom - top) / height,
+        "width": (right - left) / width,
+    }
     return ";".join(f"{name}:{100 * share:.2f}%" for name, share in parts.items())
 
 

@@ -16,8 +16,12 @@ from kvlp.datasets.figures.words import shared_openings
 
 __all__ = ["SplitCaption", "SubCaption", "split_caption"]
 
+#: characters; no caption is longer, and what is no caption is not searched for labels
+_LONGEST = 20_000
 #: a sentence ends at a stop before a capital or a bracket, but not after an abbreviation or an initial
-_SENTENCE = re.compile(r"(?<![\s(.][A-Za-z])(?<!\b[A-Z])(?<!\bFig)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)(?<!\bDr)(?<!\bal)[.;]\s+(?=[A-Z(\[*])")
+_SENTENCE = re.compile(
+    r"(?<![\s(.][A-Za-z])(?<!\b[A-Z])(?<!\bFig)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)(?<!\bDr)(?<!\bal)[.;]\s+(?=[A-Z(\[*])"
+)
 _CONNECTORS = re.compile(r"^(?:\s|[,;.]|\band\b|\bwhile\b|\bor\b)+", re.IGNORECASE)
 _REFERS = re.compile(r"\b(?:in|on|from|of|to|than|see|by|with|as|for)\s*\Z", re.IGNORECASE)
 _TAIL = re.compile(r"(?:\s|[,;:]|\band\b)+\Z", re.IGNORECASE)
@@ -64,7 +68,7 @@ class _Piece:
 def split_caption(caption: Caption | str) -> SplitCaption:
     """Take a caption apart. A caption without panel labels comes back whole, with no parts."""
     caption = caption if isinstance(caption, Caption) else Caption(" ".join(caption.split()))
-    markers = find_markers(caption)
+    markers = find_markers(caption) if len(caption.text) <= _LONGEST else []
     if not markers:
         return SplitCaption(caption.text)
     markers, mentions = _tell_mentions(caption.text, markers)
@@ -74,7 +78,9 @@ def split_caption(caption: Caption | str) -> SplitCaption:
     parts = tuple(_part(label, pieces) for label in labels)
     if any(not part.text for part in parts):
         return SplitCaption(caption.text)
-    return SplitCaption(caption.text, parts, "after" if after else "before", _join(p.text for p in pieces if not p.labels))
+    return SplitCaption(
+        caption.text, parts, "after" if after else "before", _join(p.text for p in pieces if not p.labels)
+    )
 
 
 def _tell_mentions(text: str, markers: list[Marker]) -> tuple[list[Marker], list[Marker]]:

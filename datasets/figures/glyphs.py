@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kvlp.datasets.figures.components import Components, find_components
 from kvlp.datasets.figures.fonts import font
-from kvlp.datasets.figures.layout import Box
+from kvlp.datasets.figures.panels import Box
 
 __all__ = ["Glyph", "find_glyphs"]
 

@@ -46,7 +46,7 @@ class Ground:
 
 
 def find_grounds(pixels: NDArray[np.uint8]) -> list[Ground]:
-    """Return the grounds of an image (H, W, 3) that occur in it at all: white, black, and a flat colour of full lines."""
+    """Return the grounds that occur in an image (H, W, 3): white, black, and a flat colour of full lines."""
     low, high = pixels.min(axis=2), pixels.max(axis=2)
     grounds = [
         _ground("white", low < 255 - _TOLERANCE["white"]),
@@ -76,18 +76,23 @@ def _without_lettering(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _flat_colour(pixels: NDArray[np.uint8]) -> NDArray[np.int16] | None:
-    """The colour of lines that run flat through the whole picture and are neither white nor black."""
-    colours = []
-    for axis in (0, 1):
-        middle = np.median(pixels, axis=1 - axis, keepdims=True)
-        spread = np.abs(pixels.astype(np.int16) - middle).max(axis=2)
-        flat = (spread > 8).mean(axis=1 - axis) < 0.01
-        lines = np.squeeze(middle, axis=1 - axis)[flat]
-        known = (lines.max(axis=1) > 2 * _TOLERANCE["black"]) & (lines.min(axis=1) < 255 - _TOLERANCE["white"])
-        colours.append(lines[known])
-    found = np.concatenate(colours)
-    if len(found) < 2:
-        return None
-    shades, counts = np.unique(np.rint(found / 6), axis=0, return_counts=True)
-    near = np.abs(found / 6 - shades[counts.argmax()]).max(axis=1) < 1
-    return np.asarray(np.median(found[near], axis=0), dtype=np.int16)
+    """The colour of lines that run flat through the whole picture and are neither white nor black.
+
+    Very flat lines first; lines that JPEG disturbed count if they are grey, for dim parts of photographs are as even.
+    """
+    for spread, neutral in ((3, False), (18, True)):
+        lines = np.concatenate([_flat_lines(pixels, axis, spread) for axis in (0, 1)])
+        lines = lines[(lines.max(axis=1) > 2 * _TOLERANCE["black"]) & (lines.min(axis=1) < 255 - _TOLERANCE["white"])]
+        lines = lines[np.ptp(lines, axis=1) < 10] if neutral else lines
+        if len(lines) >= 2:
+            shades, counts = np.unique(np.rint(lines / 6), axis=0, return_counts=True)
+            near = np.abs(lines / 6 - shades[counts.argmax()]).max(axis=1) < 1
+            return np.asarray(np.median(lines[near], axis=0), dtype=np.int16)
+    return None
+
+
+def _flat_lines(pixels: NDArray[np.uint8], axis: int, spread: int) -> NDArray[np.float64]:
+    """The middle colours (N, 3) of rows (axis 0) or columns (axis 1) that keep to one colour within `spread`."""
+    middle = np.median(pixels, axis=1 - axis, keepdims=True)
+    away = np.abs(pixels.astype(np.int16) - middle).max(axis=2) > spread
+    return np.asarray(np.squeeze(middle, axis=1 - axis)[away.mean(axis=1 - axis) < 0.02])

@@ -110,7 +110,7 @@ def import_figures(
 
 
 def read_journal(out: PathLike) -> Iterator[dict[str, Any]]:
-    """The journal's entries in order of their names; one that is not whole JSON is passed over, for it is made again."""
+    """The journal's entries in order of their names; one that is not whole is passed over, for it is made again."""
     for path in sorted((Path(out) / "journal").glob("*.json")):
         entry = _read(path)
         if entry is not None:
@@ -138,7 +138,9 @@ def _settle(out: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
     before = _read(path)
     if before is not None and before.get("fingerprint") != settings["fingerprint"]:
         if not overwrite:
-            differ = [n for n in settings if n != "fingerprint" and json.loads(json.dumps(settings[n])) != before.get(n)]
+            differ = [
+                n for n in settings if n != "fingerprint" and json.loads(json.dumps(settings[n])) != before.get(n)
+            ]
             raise DataError(
                 f"{out}: was made with other options ({', '.join(differ) or 'version'}); "
                 "give --overwrite to begin anew, or another folder"
@@ -181,7 +183,7 @@ class _Job:
         key, path = item
         stamp = _stamp(path)
         outcome = process_package(path, key, self.out, self.options, self.engine)
-        entry = {"key": key, "source": str(path), "stamp": stamp, **asdict(outcome)}
+        entry = {"key": key, "source": str(path), "stamp": stamp, **outcome.to_dict()}
         atomic_write(self.out / "journal" / f"{key}.json", (json.dumps(entry, ensure_ascii=False) + "\n").encode())
 
 
@@ -196,7 +198,9 @@ def _work(job: _Job, todo: Sequence[tuple[str, Path]], jobs: int) -> Iterator[No
         try:
             yield from done
         except BrokenProcessPool:
-            raise DataError(f"{job.out}: a process was ended from outside; give the same command again to go on") from None
+            raise DataError(
+                f"{job.out}: a process was ended from outside; give the same command again to go on"
+            ) from None
 
 
 def _collect(out: Path, keys: Mapping[str, Path], carried_on: int, settings: Mapping[str, Any]) -> FigureReport:

@@ -9,15 +9,15 @@ caption asks for more panels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvlp.datasets.figures.grounds import Ground, find_grounds
+from kvlp.datasets.figures.panels import Box, Layout
 
-__all__ = ["Box", "Canvas", "Layout", "find_layout", "reading_order"]
+__all__ = ["Canvas", "find_layout"]
 
 _LONGEST = 1600
 _MAX_LEAVES = 64
@@ -28,94 +28,11 @@ _STRAIGHT = 0.6
 #: a picture fills its box; a drawing on the ground does not
 _FILLED = 0.55
 _FLAT_SPREAD = 6.0
+_NOT_WHITE = 240
 #: pixels that a drawn line is thick at most
 _LINE = 4
 #: pixels that a frame around a whole figure may be thick
 _FRAME = 9
-
-
-class Box(NamedTuple):
-    """A rectangle in pixels; bottom and right are one past the last pixel."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return self.right - self.left
-
-    @property
-    def area(self) -> int:
-        """Pixels."""
-        return max(0, self.height) * max(0, self.width)
-
-    def overlap(self, other: Box) -> float:
-        """Intersection over union, 0 to 1."""
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        width = min(self.right, other.right) - max(self.left, other.left)
-        common = max(0, height) * max(0, width)
-        return common / max(1, self.area + other.area - common)
-
-    def around(self, other: Box) -> Box:
-        """The least box that holds both."""
-        return Box(*(min(a, b) for a, b in zip(self[:2], other[:2])), *(max(a, b) for a, b in zip(self[2:], other[2:])))
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A region, and how it is cut into two.
-
-    Attributes:
-        box: the region without margins, in pixels of the figure.
-        gutter: width of the cut's gutter in pixels; 0 for a leaf.
-        strong: whether straight edges face the cut.
-        children: none or two.
-    """
-
-    box: Box
-    gutter: float = 0.0
-    strong: bool = False
-    children: tuple[Layout, ...] = ()
-
-    def leaves(self) -> list[Box]:
-        """The panels in reading order."""
-        return reading_order(self._leaves())
-
-    def strong_leaves(self) -> list[Box]:
-        """The panels if weak cuts are not made."""
-        return reading_order(self._leaves(weak=False))
-
-    def panels(self, count: int) -> list[Box]:
-        """The panels after the weakest cuts were undone until at most `count` are left, in reading order."""
-        layout = self
-        while len(layout._leaves()) > count:
-            layout = layout._undone(min(layout._last_cuts()))
-        return layout.leaves()
-
-    def _leaves(self, *, weak: bool = True) -> list[Box]:
-        if not self.children or not (weak or self.strong):
-            return [self.box]
-        return [box for child in self.children for box in child._leaves(weak=weak)]
-
-    def _last_cuts(self) -> Iterator[tuple[bool, float, Box]]:
-        """Strength of the cuts that have only leaves below them."""
-        if self.children and not any(child.children for child in self.children):
-            yield self.strong, self.gutter, self.box
-        for child in self.children:
-            yield from child._last_cuts()
-
-    def _undone(self, cut: tuple[bool, float, Box]) -> Layout:
-        if (self.strong, self.gutter, self.box) == cut and self.children:
-            return Layout(self.box)
-        return replace(self, children=tuple(child._undone(cut) for child in self.children))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +40,12 @@ class _Cut:
     axis: int
     start: int
     end: int
-    strong: bool
+    straight: tuple[float, float]
     ground: Ground
+
+    @property
+    def strong(self) -> bool:
+        return min(self.straight) >= _STRAIGHT
 
     @property
     def width(self) -> int:
@@ -159,29 +80,12 @@ def find_layout(pixels: NDArray[np.uint8]) -> Layout:
     return Canvas(pixels).layout()
 
 
-def reading_order(boxes: list[Box]) -> list[Box]:
-    """Rows from above, each from the left. Boxes that share more than half of the lower one's height are one row."""
-    left = sorted(boxes)
-    ordered: list[Box] = []
-    while left:
-        first = left[0]
-        row = [b for b in left if min(b.bottom, first.bottom) - max(b.top, first.top) > 0.5 * min(b.height, first.height)]
-        # what stands below another box of this row belongs to a later one, as beside one tall panel
-        row = [b for b in row if not any(o.bottom <= b.top + 0.1 * b.height and _share_columns(o, b) for o in row)]
-        ordered += sorted(row, key=lambda box: box.left)
-        left = [box for box in left if box not in row]
-    return ordered
-
-
-def _share_columns(one: Box, other: Box) -> bool:
-    return min(one.right, other.right) - max(one.left, other.left) > 0.3 * min(one.width, other.width)
-
-
 class _Cutter:
     """Recursive cuts of one picture."""
 
     def __init__(self, pixels: NDArray[np.uint8], grounds: list[Ground], prefer: int | None, *, eager: bool) -> None:
         self.pixels, self.grounds, self.prefer = pixels, grounds, prefer
+        self.tiled: set[Box] = set()
         height, width = pixels.shape[:2]
         self.least = max(16 if eager else 24, round((0.05 if eager else 0.08) * min(height, width)))
         self.least_area = (0.004 if eager else 0.012) * height * width
@@ -189,13 +93,18 @@ class _Cutter:
 
     def layout(self, region: Box, depth: int) -> Layout:
         """The tree below a region."""
-        box = self.trimmed(region)
+        box, grounds = self.trimmed(region)
         cut = self.best_cut(box, frame=depth == 0) if depth < _MAX_DEPTH and box.area else None
         if cut is None:
-            return Layout(self.with_lettering(box, region))
+            return Layout(self.with_lettering(box, region, grounds))
         before, behind = self.sides(region, cut)
         children = (self.layout(before, depth + 1), self.layout(behind, depth + 1))
         around = children[0].box.around(children[1].box)
+        flat = [not child.children and self.is_flat(child.box) for child in children]
+        if any(flat):  # bars and tiles are no panels; what is all tiles is one itself
+            if all(flat) and self.fill(around) > _FILLED:
+                self.tiled.add(around)
+            return Layout(self.with_lettering(box, region, grounds) if not all(flat) else around)
         return Layout(around, float(cut.width), cut.strong, children)
 
     def best_cut(self, box: Box, *, frame: bool) -> _Cut | None:
@@ -208,16 +117,17 @@ class _Cutter:
 
     def is_framed(self, box: Box) -> bool:
         """Whether a line runs all around a figure: it would cross every gutter."""
-        white = self.grounds[0]
-        return white.name == "white" and all(_edge_share(white, box, axis, end) > 0.95 for axis, end in _SIDES)
+        return all(
+            _edge_share(g, box, axis, end) > 0.95 for g in self.grounds if g.name == "white" for axis, end in _SIDES
+        )
 
     def cuts(self, box: Box) -> Iterator[_Cut]:
         for ground in self.grounds:
             for axis in (0, 1):
                 for start, end in self.gutters(ground, box, axis):
-                    strength = self.straightness(ground, box, axis, start, end)
-                    if strength is not None:
-                        yield _Cut(axis, start, end, strength >= _STRAIGHT, ground)
+                    straight = self.straightness(ground, box, axis, start, end)
+                    if straight is not None:
+                        yield _Cut(axis, start, end, straight, ground)
 
     def gutters(self, ground: Ground, box: Box, axis: int) -> Iterator[tuple[int, int]]:
         """Runs of lines that hold next to nothing and that no mark crosses."""
@@ -240,22 +150,27 @@ class _Cutter:
             part = ground.content[box.top : box.bottom, box.left + start : box.left + end]
         return bool((part.mean(axis=axis) > 0.9).any())
 
-    def straightness(self, ground: Ground, box: Box, axis: int, start: int, end: int) -> float | None:
-        """The lesser share of content along the edges that face a gutter; None if a side is too small for a panel."""
+    def straightness(self, ground: Ground, box: Box, axis: int, start: int, end: int) -> tuple[float, float] | None:
+        """The shares of content along the edges that face a gutter; None if a side is too small for a panel."""
         shares = []
         for side, edge in ((0, start), (1, end)):
             half = _half(box, axis, side, edge)
             content = self.content_box(ground, half)
             if content is None or min(content.height, content.width) < self.least or content.area < self.least_area:
                 return None
-            if max(content.height, content.width) > 14 * min(content.height, content.width) or self.is_flat(content):
+            if max(content.height, content.width) > 14 * min(content.height, content.width):
                 return None
             shares.append(_edge_share(ground, content, axis, 1 - side))
-        return min(shares)
+        return shares[0], shares[1]
 
     def is_flat(self, box: Box) -> bool:
-        """Whether a box has one tone, as the bar of a chart and the tile of a heat map have."""
-        return float(self.pixels[_inner(box)].mean(axis=2).std()) < _FLAT_SPREAD
+        """Whether a box has one tone, as a chart's bar and a heat map's tile have, or is made of such tiles."""
+        return box in self.tiled or _spread(self.pixels, box) < _FLAT_SPREAD
+
+    def fill(self, box: Box) -> float:
+        """The share of a box that is not white."""
+        low = self.pixels[box.top : box.bottom, box.left : box.right].min(axis=2)
+        return float((low < _NOT_WHITE).mean())
 
     def content_box(self, ground: Ground, box: Box) -> Box | None:
         """The part of a box that holds content."""
@@ -265,35 +180,59 @@ class _Cutter:
             return None
         return Box(box.top + rows[0], box.left + columns[0], box.top + rows[-1] + 1, box.left + columns[-1] + 1)
 
-    def sides(self, box: Box, cut: _Cut) -> tuple[Box, Box]:
-        """The regions beside a cut: to the gutter's edge where that is straight, else to its middle."""
-        middle = (cut.start + cut.end) // 2
-        ends = (cut.start, cut.end) if cut.strong and cut.ground.name == "black" else (middle, middle)
-        return _half(box, cut.axis, 0, ends[0]), _half(box, cut.axis, 1, ends[1])
+    def sides(self, region: Box, cut: _Cut) -> tuple[Box, Box]:
+        """The regions beside a cut: parted where no lettering stands, and at straight edges if the ground is black.
 
-    def trimmed(self, region: Box) -> Box:
-        """A region without its margins. A black margin goes only where a straight edge follows it: air is black too."""
-        box = region
+        Black also surrounds what a dark picture shows, so that without an edge its true border is a guess.
+        """
+        if cut.ground.name != "black":
+            before = behind = self.parting(region, cut)
+        else:
+            first, second = (share >= _STRAIGHT for share in cut.straight)
+            near = min(cut.width, max(_LINE, cut.width // 4))
+            middle = (cut.start + cut.end) // 2
+            before = cut.start if first else cut.end - near if second else middle
+            behind = cut.end if second else cut.start + near if first else middle
+        return _half(region, cut.axis, 0, before), _half(region, cut.axis, 1, behind)
+
+    def parting(self, region: Box, cut: _Cut) -> int:
+        """The middle of the widest part of a gutter that holds no lettering either."""
+        gutter = _half(_half(region, cut.axis, 1, cut.start), cut.axis, 0, cut.end)
+        part = cut.ground.everything[gutter.top : gutter.bottom, gutter.left : gutter.right]
+        runs = list(_true_runs(part.mean(axis=1 - cut.axis) <= _NOISE))
+        start, end = max(runs, key=lambda run: run[1] - run[0], default=(0, cut.width))
+        return cut.start + (start + end) // 2
+
+    def trimmed(self, region: Box) -> tuple[Box, list[str]]:
+        """A region without its margins, and the ground that went at each side ("" for none).
+
+        Each side loses one ground: inside a white drawing on grey, white is its own. A black margin goes only where a
+        straight edge follows it and it is broader than the axis of a plot, for air is black too.
+        """
+        box, names = list(region), [""] * 4
         for ground in self.grounds:
-            content = self.content_box(ground, box)
+            content = self.content_box(ground, region)
             if content is None:
                 continue
-            if ground.name != "black":
-                box = content
-                continue
-            straight = [_edge_share(ground, content, axis, end) >= _STRAIGHT for axis, end in _SIDES]
-            broad = [abs(c - b) > _LINE for c, b in zip(content, box)]  # a black line may be the axis of a plot
-            box = Box(*(c if s and w else b for c, b, s, w in zip(content, box, straight, broad)))
-        return box
+            for side, (axis, end) in enumerate(_SIDES):
+                margin = abs(content[side] - region[side])
+                if ground.name == "black" and (margin <= _LINE or _edge_share(ground, content, axis, end) < _STRAIGHT):
+                    continue
+                if margin > abs(box[side] - region[side]):
+                    box[side], names[side] = content[side], ground.name
+        return Box(*box), names
 
-    def with_lettering(self, box: Box, region: Box) -> Box:
+    def with_lettering(self, box: Box, region: Box, grounds: list[str]) -> Box:
         """A drawing keeps its tick labels and words; a picture, which fills its box, has none of its own outside."""
+        if "white" not in grounds:
+            return box
         white = next((ground for ground in self.grounds if ground.name == "white"), None)
         if white is None or not box.area or white.content[box.top : box.bottom, box.left : box.right].mean() > _FILLED:
             return box
         down, across = box.height // 5, box.width // 5
-        top, left = max(region.top, box.top - down), max(region.left, box.left - across)
-        bottom, right = min(region.bottom, box.bottom + down), min(region.right, box.right + across)
+        reach = (-down, -across, down, across)
+        wide = (b + r if name == "white" else b for b, r, name in zip(box, reach, grounds))
+        top, left, bottom, right = (min(max(w, region[n % 2]), region[2 + n % 2]) for n, w in enumerate(wide))
         part = white.everything[top:bottom, left:right]
         rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
         return Box(top + rows[0], left + columns[0], top + rows[-1] + 1, left + columns[-1] + 1) if len(rows) else box
@@ -333,9 +272,13 @@ def _is_plausible(pixels: NDArray[np.uint8], leaves: list[Box]) -> bool:
     """Whether cuts made panels: many flat tiles are one chart or table, and nobody letters that many panels."""
     if len(leaves) > _MAX_LEAVES:
         return False
-    grey = pixels.mean(axis=2)
-    flat = [float(grey[_inner(box)].std()) < _FLAT_SPREAD for box in leaves if box.area]
+    flat = [_spread(pixels, box) < _FLAT_SPREAD for box in leaves if box.area]
     return len(flat) < 3 or sum(flat) < 0.5 * len(flat)
+
+
+def _spread(pixels: NDArray[np.uint8], box: Box) -> float:
+    """Standard deviation of the colour that varies most, inside a box."""
+    return float(pixels[_inner(box)].std(axis=(0, 1)).max())
 
 
 def _inner(box: Box) -> tuple[slice, slice]:

@@ -1,7 +1,7 @@
-"""Which panel carries which letter: glyphs at one place of every panel, of one size, with the letters that are expected.
+"""Which panel carries which letter: glyphs at one place of every panel, of one size, with the letters expected.
 
-A figure's letters stand at the same place in or beside each panel. So glyphs are grouped by place and size, and the group
-is taken that explains most panels with letters all different.
+A figure's letters stand at the same place in or beside each panel. So glyphs are grouped by place and size, and the
+group is taken that explains most panels with letters all different.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvlp.datasets.figures.glyphs import Glyph
-from kvlp.datasets.figures.layout import Box
+from kvlp.datasets.figures.panels import Box
 
-__all__ = ["Letters", "assign", "read_letters"]
+__all__ = ["LEAST_LIKENESS", "Letters", "assign", "read_letters"]
 
 #: how far from a panel's edge, in its own height or width, a letter inside may stand
 _INSIDE = 0.28
@@ -23,7 +23,8 @@ _INSIDE = 0.28
 _OUTSIDE = 2.2
 #: heights of one figure's letters differ as "a" and "b" do
 _SAME_SIZE = 1.45
-_LEAST = 0.3
+#: less is no letter
+LEAST_LIKENESS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ def _worth(scores: NDArray[np.float64]) -> float:
     return float(sum(scores[row, column] for row, column in assign(scores)))
 
 
-def assign(scores: NDArray[np.float64], least: float = _LEAST) -> list[tuple[int, int]]:
-    """Return the (row, column) pairs of the one-to-one assignment with the greatest sum, leaving out scores below `least`."""
+def assign(scores: NDArray[np.float64], least: float = LEAST_LIKENESS) -> list[tuple[int, int]]:
+    """Return the (row, column) pairs of the one-to-one assignment with the greatest sum of scores from `least` on."""
     rows, columns = np.nonzero(scores >= least)
     if not len(rows):
         return []
@@ -87,7 +88,9 @@ def assign(scores: NDArray[np.float64], least: float = _LEAST) -> list[tuple[int
     import networkx as nx
 
     graph = nx.Graph()
-    graph.add_weighted_edges_from((("row", r), ("column", c), float(scores[r, c])) for r, c in zip(rows.tolist(), columns.tolist()))
+    graph.add_weighted_edges_from(
+        (("row", r), ("column", c), float(scores[r, c])) for r, c in zip(rows.tolist(), columns.tolist())
+    )
     pairs = (sorted(pair, reverse=True) for pair in nx.max_weight_matching(graph))
     return sorted((row[1], column[1]) for row, column in pairs)
 

@@ -10,7 +10,9 @@ from kvlp.datasets.figures.xml import children, find, text_of
 
 __all__ = ["is_third_party", "licence_name", "read_licence"]
 
-_URL = re.compile(r"creativecommons\.org/(licenses/(?P<kind>by[a-z-]*)|publicdomain/(?P<public>zero|mark))/(?P<version>\d\.\d)?")
+_URL = re.compile(
+    r"creativecommons\.org/(licenses/(?P<kind>by[a-z-]*)|publicdomain/(?P<public>zero|mark))/(?P<version>\d\.\d)?"
+)
 _SHORT = re.compile(r"\bCC[ -]?(?P<kind>BY(?:[ -](?:NC|ND|SA))*)(?:[ -]?(?P<version>\d\.\d))?\b", re.IGNORECASE)
 _LONG = re.compile(r"creative commons attribution(?P<rest>.{0,60})", re.IGNORECASE)
 _ZERO = re.compile(r"\bCC[ -]?0\b|public domain dedication", re.IGNORECASE)

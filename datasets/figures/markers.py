@@ -45,13 +45,18 @@ class _Family:
 
 def _families(one: str) -> tuple[_Family, ...]:
     """The ways of writing for labels that look like `one`, the least mistakable first."""
-    body = rf"(?P<body>{one}(?:(?:{_DASH}|{_JOIN}){one})*)"
+    body = rf"(?P<body>{one}(?:(?:{_DASH}|{_JOIN}){one}){{0,25}})"
     opening = r"(?:(?<=^)|(?<=[.;:]\s)|(?<=[.;]))"
     inside = rf"(?:{opening}|(?<=[,(]\s)|(?<=[(\[]))"
     note = r"(?:\s*[,;:]\s*(?P<note>[A-Za-z][^()\[\]]{2,40}))?"
     panel = r"(?:panels?|parts?|figures?|fig\.?|images?)\s*"
     return (
-        _Family("brackets", re.compile(rf"(?<![\w(])(?:{panel})?[(\[]\s*(?:{panel})?{body}{note}\s*[)\]]:?(?!\w)", re.IGNORECASE)),
+        _Family(
+            "brackets",
+            re.compile(
+                rf"(?<![\w(])(?:panels?\s*|parts?\s*)?[(\[]\s*(?:{panel})?{body}{note}\s*[)\]]:?(?!\w)", re.IGNORECASE
+            ),
+        ),
         _Family("half", re.compile(rf"(?:(?<=^)|(?<=\s)){body}\):?(?=\s)", re.IGNORECASE)),
         _Family("panel", re.compile(rf"{opening}{panel}{body}\s*[:.,]?(?=\s)", re.IGNORECASE)),
         _Family("colon", re.compile(rf"{inside}{body}\s*:(?=\s)", re.IGNORECASE)),
@@ -103,7 +108,9 @@ def _matches(pattern: re.Pattern[str], text: str, kind: str) -> Iterator[Marker]
 
 def _bold(caption: Caption) -> Iterator[Marker]:
     """Labels that are set in bold, whatever stands around them."""
-    body = re.compile(rf"[(\[]?\s*(?P<body>[A-Za-z](?:(?:{_DASH}|{_JOIN})[A-Za-z])*)\s*[)\]]?[.,:;]?\s*\Z", re.IGNORECASE)
+    body = re.compile(
+        rf"[(\[]?\s*(?P<body>[A-Za-z](?:(?:{_DASH}|{_JOIN})[A-Za-z]){{0,25}})\s*[)\]]?[.,:;]?\s*\Z", re.IGNORECASE
+    )
     for start, end in caption.strong:
         match = body.match(caption.text[start:end])
         labels = _expand(match["body"], "letter") if match else ()
@@ -156,9 +163,7 @@ def _places(text: str) -> list[Marker]:
         rf"(?:(?<=^)|(?<=[.;:]\s))(?P<body>(?:{words})[\s-]+(?:{words}))(?:\s+(?:{nouns}))?\s*,",
     )
     for pattern in patterns:
-        found = [
-            Marker(m.start(), m.end(), (_place(m["body"]),)) for m in re.finditer(pattern, text, re.IGNORECASE)
-        ]
+        found = [Marker(m.start(), m.end(), (_place(m["body"]),)) for m in re.finditer(pattern, text, re.IGNORECASE)]
         distinct = {marker.labels[0] for marker in found}
         if len(distinct) >= 2 and len(distinct) == len(found):
             return found
@@ -168,5 +173,3 @@ def _places(text: str) -> list[Marker]:
 def _place(body: str) -> str:
     places = [place_of_word()[word] for word in re.split(r"\s+|-(?!hand)", body.lower()) if word in place_of_word()]
     return " ".join(sorted(places, key=("top", "middle", "bottom", "left", "right").index))
-
-

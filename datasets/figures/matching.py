@@ -10,17 +10,21 @@ from numpy.typing import NDArray
 
 from kvlp.datasets.figures.captions import SplitCaption, SubCaption
 from kvlp.datasets.figures.glyphs import Glyph, find_glyphs
-from kvlp.datasets.figures.layout import Box, Canvas, Layout
-from kvlp.datasets.figures.letters import Letters, assign, read_letters
+from kvlp.datasets.figures.layout import Canvas
+from kvlp.datasets.figures.letters import LEAST_LIKENESS, Letters, assign, read_letters
 from kvlp.datasets.figures.ocr import Engine, read_with
+from kvlp.datasets.figures.panels import Box, Layout
 
 __all__ = ["CONFIDENCE", "FigureMatch", "PanelMatch", "match_panels"]
 
-#: how a pair was found -> how often such pairs were right on planted figures, rounded down (docs/figures_captions.md)
-CONFIDENCE = {"letter": 0.97, "order": 0.9, "place": 0.9, "letter only": 0.8, "order of files": 0.8, "whole": 1.0}
+#: how a pair was found -> how often such pairs are right on planted figures (docs/figures_captions.md); places and the
+#: order of files are not planted there, their numbers are guesses
+CONFIDENCE = {"letter": 0.97, "order": 0.95, "place": 0.9, "letter only": 0.5, "order of files": 0.8, "whole": 1.0}
 _LONGEST = 1400
 #: what agreement with the reading order counts beside a letter that was read (0 to 1)
 _ORDER_WEIGHT = 0.25
+#: summed likeness by which another order must beat that along the rows: one misread letter is not enough
+_COLUMNS_NEED, _OTHERS_NEED = 0.8, 1.3
 _PLACES = {"top": (0.0, None), "bottom": (1.0, None), "left": (None, 0.0), "right": (None, 1.0), "middle": (0.5, 0.5)}
 
 
@@ -43,7 +47,7 @@ class PanelMatch:
 
 @dataclass(frozen=True, slots=True)
 class FigureMatch:
-    """What became of one figure; `problem` says in one line why it was not taken apart though its caption names panels."""
+    """What became of one figure; `problem` says why it was not taken apart though its caption names panels."""
 
     matches: tuple[PanelMatch, ...]
     panels: int
@@ -84,7 +88,7 @@ def match_panels(pixels: NDArray[np.uint8], caption: SplitCaption, engine: Engin
 
 
 def _candidates(pixels: NDArray[np.uint8], labels: Sequence[str], engine: Engine | None) -> Iterator[_Candidate]:
-    """Ways to cut the figure: widest gutter, rows or columns first, each merged to the number that the caption names."""
+    """Ways to cut the figure: widest gutter, rows or columns first, each merged to the number of labels."""
     canvas = Canvas(pixels)
     glyphs: list[Glyph] | None = None
     seen: dict[tuple[Box, ...], None] = {}
@@ -128,12 +132,23 @@ def _by_letters(found: _Candidate, parts: Sequence[SubCaption]) -> FigureMatch:
         pairs = assign(found.letters.scores, 0.6) if len(boxes) > 1 else []
         matches = tuple(_match(boxes[r], parts[c], "letter only") for r, c in pairs)
         return FigureMatch(matches, len(boxes), f"the caption names {count} panels, {len(boxes)} were found")
-    read = dict(assign(found.letters.scores))
-    weighed = found.letters.scores + _ORDER_WEIGHT * np.eye(count) + 1e-3
-    pairs = assign(weighed, 0.0)
-    return FigureMatch(
-        tuple(_match(boxes[r], parts[c], "letter" if read.get(r) == c else "order") for r, c in pairs), count
-    )
+    scores = found.letters.scores
+    columns = _most_likely(scores, boxes)
+    ways = ["letter" if scores[row, column] >= LEAST_LIKENESS else "order" for row, column in enumerate(columns)]
+    return FigureMatch(tuple(_match(b, parts[c], way) for b, c, way in zip(boxes, columns, ways)), count)
+
+
+def _most_likely(scores: NDArray[np.float64], boxes: Sequence[Box]) -> list[int]:
+    """The label of each panel: along the rows, unless letters speak clearly for down the columns or another order."""
+    rows = list(range(len(boxes)))
+    down = sorted(rows, key=lambda row: (boxes[row].left, boxes[row].top))
+    free = dict(assign(scores + _ORDER_WEIGHT * np.eye(len(rows)) + 1e-3, 0.0))
+    orders = [
+        (rows, 0.0),
+        ([down.index(row) for row in rows], _COLUMNS_NEED),
+        ([free[row] for row in rows], _OTHERS_NEED),
+    ]
+    return max(orders, key=lambda order: float(scores[rows, order[0]].sum()) - order[1])[0]
 
 
 def _by_place(pixels: NDArray[np.uint8], parts: Sequence[SubCaption]) -> FigureMatch:

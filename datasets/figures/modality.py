@@ -86,7 +86,9 @@ def tell_modality(pixels: NDArray[np.uint8], own: str, shared: str = "") -> Moda
     if facts.look == "grey":
         return Modality(UNNAMED, "grey picture; no word names its kind")
     pink = facts.pink > 0.4
-    return Modality("microscopy" if pink else "photograph", f"colour picture{', mostly pink to purple' if pink else ''}")
+    return Modality(
+        "microscopy" if pink else "photograph", f"colour picture{', mostly pink to purple' if pink else ''}"
+    )
 
 
 def _named(text: str, allowed: tuple[str, ...]) -> str:

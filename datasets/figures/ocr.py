@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvlp.datasets.figures.glyphs import Glyph
-from kvlp.datasets.figures.layout import Box
+from kvlp.datasets.figures.panels import Box
 from kvlp.errors import ConfigError
 
 __all__ = ["ENGINES", "Engine", "find_engine", "read_with"]
@@ -55,7 +55,7 @@ def find_engine(name: str = "auto") -> Engine | None:
 
 
 def read_with(engine: Engine, grey: NDArray[np.uint8]) -> list[Glyph]:
-    """Return the single letters that the engine sees in a grey picture; none where it fails, for it is a second reader."""
+    """Return the single letters that the engine sees in a grey picture; none where it fails: it is a second reader."""
     from PIL import Image
 
     scale = max(1, round(_TARGET / max(grey.shape)))
@@ -75,7 +75,10 @@ def read_with(engine: Engine, grey: NDArray[np.uint8]) -> list[Glyph]:
 def _environment() -> dict[str, str]:
     import os
 
-    return {**os.environ, "OMP_THREAD_LIMIT": "1"}  # figures are read side by side; the engine's own threads only disturb
+    return {
+        **os.environ,
+        "OMP_THREAD_LIMIT": "1",
+    }  # figures are read side by side; the engine's own threads only disturb
 
 
 def _letters(table: str, scale: int) -> list[Glyph]:

@@ -27,6 +27,8 @@ _MAX_IMAGE = 128 << 20
 _MAX_KEPT = 1 << 30
 _MAX_STREAM = 8 << 30
 _MAX_MEMBERS = 20_000
+#: bytes of zeros that close a tar
+_END = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _below(root: Path) -> Iterator[Path]:
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         here = Path(folder)
         articles = [name for name in names if name.lower().endswith(".nxml")]
-        if articles or (here == root or not inner) and _is_article_folder(names):
+        if articles or ((here == root or not inner) and _is_article_folder(names)):
             yield here
             inner.clear()
             continue
@@ -127,7 +129,7 @@ def _from_archive(path: Path) -> Package:
     kept: dict[str, bytes] = {}
     others: set[str] = set()
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=_unzipped(file), mode="r|") as tar:  # type: ignore[call-overload]
+        with path.open("rb") as file, _opened(stream := _Bounded(_unzipped(file))) as tar:
             for count, member in enumerate(tar, 1):
                 _check_member(member, count)
                 name = PurePosixPath(member.name).name.lower()
@@ -135,8 +137,11 @@ def _from_archive(path: Path) -> Package:
                     kept[name] = _member_bytes(tar, member, sum(map(len, kept.values())))
                 elif member.isfile():
                     others.add(name)
+            stream.check_end()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as problem:
-        raise DataError(f"the archive is cut off or damaged: {' '.join(str(problem).split()) or 'it ends early'}") from problem
+        raise DataError(
+            f"the archive is cut off or damaged: {' '.join(str(problem).split()) or 'it ends early'}"
+        ) from problem
     files: dict[str, Callable[[], bytes]] = {name: _holder(data) for name, data in kept.items()}
     return Package(path, kept[_the_article(kept)], files | {name: _holder(b"") for name in others - set(kept)})
 
@@ -164,23 +169,34 @@ def _member_bytes(tar: tarfile.TarFile, member: tarfile.TarInfo, kept: int) -> b
     return data
 
 
-def _unzipped(file: io.BufferedReader) -> io.RawIOBase | io.BufferedIOBase:
-    zipped = file.peek(2)[:2] == b"\x1f\x8b"
-    return _Bounded(gzip.GzipFile(fileobj=file) if zipped else file)
+def _unzipped(file: io.BufferedReader) -> io.BufferedIOBase:
+    return gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+
+
+def _opened(stream: _Bounded) -> tarfile.TarFile:
+    return tarfile.open(fileobj=stream, mode="r|")  # type: ignore[call-overload,no-any-return]
 
 
 class _Bounded(io.RawIOBase):
     """A stream that refuses to grow without end: a small archive may unpack to anything."""
 
     def __init__(self, inner: io.BufferedIOBase) -> None:
-        self.inner, self.left = inner, _MAX_STREAM
+        self.inner, self.left, self.last = inner, _MAX_STREAM, b""
 
     def read(self, size: int = -1) -> bytes:
         data = self.inner.read(size)
         self.left -= len(data)
         if self.left < 0:
             raise DataError(f"the archive unpacks to more than {_MAX_STREAM >> 30} GiB; refused")
+        self.last = (self.last + data)[-_END:]
         return data
+
+    def check_end(self) -> None:
+        """Read on to the end, where the checksum stands. Raises: EOFError if the closing blocks are not there."""
+        while self.read(1 << 20):
+            pass
+        if self.last.strip(b"\0") or len(self.last) < _END:
+            raise EOFError("it ends before its closing blocks")
 
 
 def _the_article(names: Iterable[str]) -> str:

@@ -1,9 +1,9 @@
 """Benchmark `figures`: pairs of panels and sub-captions on planted article figures, as F1 with its interval.
 
 A pair is right if it has the planted label, a box with intersection over union of at least 0.75 and the same words. The
-figures are drawn by `kvlp.datasets.figures.planted`: seeds below 100 were looked at while the importer was written, so a
-figure for the docs takes another one. Beside the whole importer stand the same without letters (reading order alone),
-with tesseract as a second reader where it is installed, and what is had for nothing: the whole figure with its caption.
+figures are drawn by `kvlp.datasets.figures.planted`: seeds below 100 were looked at while the importer was written, so
+what stands in the docs takes another one. Beside the whole importer stand the same without letters (reading order
+alone), with tesseract as a second reader where it is installed, and what costs nothing: the whole figure and caption.
 
 Settings: `count=400` (figures), `ocr=auto` (auto, tesseract, none).
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from kvlp.datasets.figures.captions import SplitCaption, split_caption
 from kvlp.datasets.figures.jats import Caption, read_article
-from kvlp.datasets.figures.matching import match_panels
+from kvlp.datasets.figures.matching import FigureMatch, match_panels
 from kvlp.datasets.figures.modality import tell_modality
 from kvlp.datasets.figures.ocr import Engine, find_engine
 from kvlp.datasets.figures.planted.packages import PlantedFigure, article_files, plant_figure
@@ -43,18 +43,20 @@ def run(options: BenchOptions) -> list[Measure]:
     drawn = [plant_figure(np.random.default_rng([options.seed, number])) for number in range(count)]
     pixels = [_pixels(figure) for figure in drawn]
     captions = [_caption(figure) for figure in drawn]
-    contestants: dict[str, _Matcher] = {"kvlp": _ours}
+    ours = [match_panels(p, c) for p, c in zip(pixels, captions)]
+    contestants: dict[str, _Matcher] = {}
     if engine:
         contestants[f"kvlp + tesseract {engine.version}"] = partial(_ours, engine=engine)
     contestants |= {"reading order alone": _in_order, "whole figure, whole caption": _whole}
     measures = []
-    tallies: dict[str, list[Tally]] = {}
-    for name, match in contestants.items():
-        tallies[name] = [score_pairs(match(p, c), f.panels) for p, c, f in zip(pixels, captions, drawn)]
+    tallies = {"kvlp": [score_pairs(_found(match), f.panels) for match, f in zip(ours, drawn)]}
+    for name, matcher in contestants.items():
+        tallies[name] = [score_pairs(matcher(p, c), f.panels) for p, c, f in zip(pixels, captions, drawn)]
+    for name in tallies:
         measures.append(_f1("F1 of pairs", name, tallies[name], options.seed))
         options.say(f"{name}: F1 {measures[-1].value:.3f} ({measures[-1].low:.3f} to {measures[-1].high:.3f})")
     measures += _slices(drawn, tallies["kvlp"], options.seed)
-    measures += _by_way(drawn, pixels, captions)
+    measures += _by_way(drawn, ours)
     measures.append(_modality(drawn, pixels))
     return measures
 
@@ -82,7 +84,11 @@ def _caption(figure: PlantedFigure) -> SplitCaption:
 
 
 def _ours(pixels: NDArray[np.uint8], caption: SplitCaption, engine: Engine | None = None) -> list[Found]:
-    return [Found(m.part.label, m.box, m.part.whole) for m in match_panels(pixels, caption, engine).matches]
+    return _found(match_panels(pixels, caption, engine))
+
+
+def _found(match: FigureMatch) -> list[Found]:
+    return [Found(m.part.label, m.box, m.part.whole) for m in match.matches]
 
 
 def _in_order(pixels: NDArray[np.uint8], caption: SplitCaption) -> list[Found]:
@@ -111,7 +117,7 @@ def _f1(name: str, subject: str, tallies: Sequence[Tally], seed: int, notes: str
 
 
 def _slices(drawn: Sequence[PlantedFigure], tallies: Sequence[Tally], seed: int) -> list[Measure]:
-    """F1 of compound figures with labels, by layout, ground, gutter and place of the letters; and of those left whole."""
+    """F1 of compound figures with labels by layout, ground, gutter and place of letters; and of those left whole."""
     groups: dict[tuple[str, str], list[Tally]] = {}
     for figure, tally in zip(drawn, tallies):
         look = figure.look
@@ -126,13 +132,11 @@ def _slices(drawn: Sequence[PlantedFigure], tallies: Sequence[Tally], seed: int)
     return [_f1(f"F1 by {name}", value, groups[name, value], seed) for name, value in sorted(groups)]
 
 
-def _by_way(
-    drawn: Sequence[PlantedFigure], pixels: Sequence[NDArray[np.uint8]], captions: Sequence[SplitCaption]
-) -> list[Measure]:
+def _by_way(drawn: Sequence[PlantedFigure], matched: Sequence[FigureMatch]) -> list[Measure]:
     """How often a pair is right, by the way it was found: what its confidence stands on."""
     right: dict[str, list[int]] = {}
-    for figure, image, caption in zip(drawn, pixels, captions):
-        for match in match_panels(image, caption).matches:
+    for figure, found in zip(drawn, matched):
+        for match in found.matches:
             pair = Found(match.part.label, match.box, match.part.whole)
             right.setdefault(match.how, []).append(score_pairs([pair], figure.panels).right)
     return [

@@ -21,6 +21,7 @@ __all__ = ["VERBS", "main"]
 VERBS: dict[str, str] = {
     "quickstart": "Run the whole way once on synthetic radiographs and write a page with figures.",
     "data": "Import, check, split and shard image-report data.",
+    "figures": "Make image-text pairs from the figures of open-access articles.",
     "kg": "Build, look at and validate knowledge graphs.",
     "link": "Find concepts in report text: present, absent or uncertain.",
     "prompts": "Write the sentences that ask for a concept: present, absent or uncertain.",

@@ -26,10 +26,14 @@ _SHOWN = 20
 
 @app.command("import")
 def import_(
-    sources: list[Path] = typer.Argument(..., help="Packages (.tar.gz or folders with a .nxml file), or folders of them."),
+    sources: list[Path] = typer.Argument(
+        ..., help="Packages (.tar.gz or folders with a .nxml file), or folders of them."
+    ),
     out: Path = typer.Option(..., "--out", help="The folder of the manifest; a run that was cut off there goes on."),
     licence: str = typer.Option("", help="Keep figures whose licence matches one of these, such as 'CC BY*,CC0*'."),
-    keep: str = typer.Option("", help="Kinds of picture to keep, with commas; 'all' for every one. Default: radiological."),
+    keep: str = typer.Option(
+        "", help="Kinds of picture to keep, with commas; 'all' for every one. Default: radiological."
+    ),
     min_confidence: float = typer.Option(0.0, min=0, max=1, help="Leave out pairs that are less certain."),
     min_side: int = typer.Option(64, min=1, help="Leave out panels with a shorter side in pixels."),
     third_party: bool = typer.Option(False, "--third-party", help="Also keep figures that belong to someone else."),
@@ -99,10 +103,19 @@ def show(
         return
     found = match_panels(pixels, split_caption(caption), find_engine(ocr))
     rows = [
-        {**m.box._asdict(), "label": m.part.label, "text": m.part.whole, "matched_by": m.how, "confidence": m.confidence}
+        {
+            **m.box._asdict(),
+            "label": m.part.label,
+            "text": m.part.whole,
+            "matched_by": m.how,
+            "confidence": m.confidence,
+        }
         for m in found.matches
     ]
-    lines = [f"{row['label'] or 'whole'}: {_placed(row)}  {row['matched_by']} {row['confidence']:g}  {row['text']}" for row in rows]
+    lines = [
+        f"{row['label'] or 'whole'}: {_placed(row)}  {row['matched_by']} {row['confidence']:g}  {row['text']}"
+        for row in rows
+    ]
     emit(rows, lines + ([found.problem] if found.problem else []), as_json=as_json)
 
 
@@ -113,7 +126,9 @@ def doctor(as_json: bool = _JSON) -> None:
 
     engine = find_engine("auto")
     found = {"tesseract": engine.version if engine else None, "needed": False, "install": "apt install tesseract-ocr"}
-    line = f"tesseract: {engine.version}" if engine else "tesseract: not installed (optional): apt install tesseract-ocr"
+    line = (
+        f"tesseract: {engine.version}" if engine else "tesseract: not installed (optional): apt install tesseract-ocr"
+    )
     emit(found, [line], as_json=as_json)
 
 
@@ -139,7 +154,9 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 def _lines(summary: dict[str, Any], report: FigureReport) -> list[str]:
     lines = [f"{name}: {summary[name]}" for name in ("manifest", "packages", "failed", "repeated", "figures", "pairs")]
     for name in ("how", "modality", "licence", "dropped"):
-        lines.append(f"{name}: " + (", ".join(f"{key or 'none'} {count}" for key, count in summary[name].items()) or "-"))
+        lines.append(
+            f"{name}: " + (", ".join(f"{key or 'none'} {count}" for key, count in summary[name].items()) or "-")
+        )
     lines += report.problems[:_SHOWN]
     if len(report.problems) > _SHOWN:
         lines.append(f"... and {len(report.problems) - _SHOWN} more problems; report.json names them all")

@@ -28,7 +28,11 @@ _SAYS = {
         "Axial FLAIR image with ring enhancement (arrow)",
         "Sagittal T1-weighted MRI after gadolinium",
     ),
-    "ultrasound": ("Ultrasound of the liver with a cyst", "Doppler sonogram of the mass (star)", "Transverse ultrasound image"),
+    "ultrasound": (
+        "Ultrasound of the liver with a cyst",
+        "Doppler sonogram of the mass (star)",
+        "Transverse ultrasound image",
+    ),
     "microscopy": (
         "Photomicrograph of the specimen, H&E, original magnification x40",
         "Histology shows spindle cells (H&E stain)",
@@ -37,7 +41,13 @@ _SAYS = {
     "photograph": ("Clinical photograph of the wound", "Gross specimen after resection", "Photograph before surgery"),
     "plot": ("Survival curve of both groups", "Plot of volume against time", "Bar chart of counts by week"),
 }
-_TITLES = ("", "", "Imaging of a 54-year-old man with cough.", "Findings at admission.", "Course over two weeks (2019-2020).")
+_TITLES = (
+    "",
+    "",
+    "Imaging of a 54-year-old man with cough.",
+    "Findings at admission.",
+    "Course over two weeks (2019-2020).",
+)
 _ENDS = ("", "", "", "Scale bar: 50 µm.", "Arrows mark the lesion.")
 
 
@@ -70,7 +80,9 @@ def _letters(count: int) -> tuple[str, ...]:
 
 def _made(body: str, labels: Sequence[str], says: Sequence[str], title: str, end: str) -> PlantedCaption:
     texts = {label: " ".join(filter(None, (title, f"{say}.", end))) for label, say in zip(labels, says)}
-    return PlantedCaption(" ".join(filter(None, (escape(title, quote=False), body, escape(end, quote=False)))), tuple(labels), texts)
+    return PlantedCaption(
+        " ".join(filter(None, (escape(title, quote=False), body, escape(end, quote=False)))), tuple(labels), texts
+    )
 
 
 def _plain(text: str) -> str:
@@ -122,7 +134,8 @@ def _first_two(form: str, single: str, *, upper: bool = False) -> Callable[[list
         labels = _letters(len(says))
         said = [says[0], *([says[0]] if len(says) > 1 else []), *says[2:]]
         rest = " ".join(
-            f"{single.format(label.upper() if upper else label)} {_plain(say)}." for label, say in zip(labels[2:], said[2:])
+            f"{single.format(label.upper() if upper else label)} {_plain(say)}."
+            for label, say in zip(labels[2:], said[2:])
         )
         return _made(f"{form} {_plain(says[0])}. {rest}".strip(), labels, said, title, end)
 

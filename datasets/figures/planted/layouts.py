@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvlp.datasets.figures.fonts import font
-from kvlp.datasets.figures.layout import Box
+from kvlp.datasets.figures.panels import Box
 from kvlp.datasets.figures.planted.pictures import draw_picture
 
 __all__ = ["LAYOUTS", "Look", "Planted", "draw_figure", "sample_look", "whole_figure"]
@@ -25,7 +25,10 @@ def _even(rows: int, columns: int) -> tuple[tuple[float, float, float, float], .
     )
 
 
-LAYOUTS |= {f"{rows}x{columns}": _even(rows, columns) for rows, columns in ((1, 2), (2, 1), (2, 2), (1, 3), (2, 3), (3, 2), (3, 3), (1, 4), (2, 4))}
+LAYOUTS |= {
+    f"{rows}x{columns}": _even(rows, columns)
+    for rows, columns in ((1, 2), (2, 1), (2, 2), (1, 3), (2, 3), (3, 2), (3, 3), (1, 4), (2, 4))
+}
 LAYOUTS |= {
     "big left": ((0, 0, 1, 0.6), (0, 0.6, 0.5, 1), (0.5, 0.6, 1, 1)),
     "big right": ((0, 0, 0.5, 0.4), (0, 0.4, 1, 1), (0.5, 0, 1, 0.4)),
@@ -36,7 +39,16 @@ LAYOUTS |= {
     "3 of 2x2": ((0, 0, 0.5, 0.5), (0, 0.5, 0.5, 1), (0.5, 0, 1, 0.5)),
 }
 _GROUNDS = {"white": 255, "black": 0, "grey": 190}
-_FONTS = ("DejaVuSerif-Bold.ttf", "DejaVuSansMono-Bold.ttf", "DejaVuSans-BoldOblique.ttf", "cmss10.ttf", "cmb10.ttf", "DejaVuSerif.ttf", "STIXGeneralBol.ttf", "DejaVuSans-Bold.ttf")
+_FONTS = (
+    "DejaVuSerif-Bold.ttf",
+    "DejaVuSansMono-Bold.ttf",
+    "DejaVuSans-BoldOblique.ttf",
+    "cmss10.ttf",
+    "cmb10.ttf",
+    "DejaVuSerif.ttf",
+    "STIXGeneralBol.ttf",
+    "DejaVuSans-Bold.ttf",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,7 @@ class Look:
         size: height of a letter as a share of the figure's shorter side.
         quality: JPEG's; 0 is PNG.
         framed: a thin line around each panel.
+        down: letters run down the columns, not along the rows.
         width: pixels of the figure.
     """
 
@@ -71,6 +84,7 @@ class Look:
     size: float = 0.05
     quality: int = 85
     framed: bool = False
+    down: bool = False
     width: int = 900
 
 
@@ -100,6 +114,7 @@ def sample_look(rng: np.random.Generator) -> Look:
         size=float(rng.uniform(0.035, 0.07)),
         quality=int(rng.choice([0, 70, 80, 90, 95])),
         framed=bool(rng.random() < 0.15),
+        down=letters != "none" and bool(rng.random() < 0.15),
         width=int(rng.choice([600, 800, 1000, 1300])),
     )
 
@@ -107,14 +122,18 @@ def sample_look(rng: np.random.Generator) -> Look:
 def draw_figure(look: Look, kinds: tuple[str, ...], labels: tuple[str, ...], rng: np.random.Generator) -> Planted:
     """Draw a figure with a panel of each kind; the letters follow `labels`, cell by cell."""
     cells = LAYOUTS[look.layout]
+    if look.down:
+        cells = tuple(sorted(cells, key=lambda cell: (cell[1], cell[0])))
     height = _height(look, cells, rng)
     size = max(12, round(look.size * min(height, look.width)))
     strip = round(size * 1.6) if look.letters in ("outside", "below") else 0
     canvas = np.full((height, look.width, 3), _GROUNDS[look.ground], np.uint8)
-    boxes = [_box(cell, height, look, strip) for cell in cells]
+    cellular = boxes = [_box(cell, height, look, strip) for cell in cells]
     for box, kind in zip(boxes, kinds):
         canvas[box.top : box.bottom, box.left : box.right] = draw_picture(kind, box.height, box.width, rng)
-    written = _write(canvas, look, boxes, labels, size)
+    if look.ground == "white" and not look.framed:
+        boxes = [_inked(canvas, box) if kind == "plot" else box for box, kind in zip(boxes, kinds)]
+    written = _write(canvas, look, cellular, labels, size)
     return Planted(*_encoded(written, look.quality), tuple(boxes))
 
 
@@ -157,6 +176,14 @@ def _box(cell: tuple[float, float, float, float], height: int, look: Look, strip
     return Box(top, left, bottom - strip, right)
 
 
+def _inked(canvas: NDArray[np.uint8], box: Box) -> Box:
+    """Where a plot has ink: on a white figure nobody can see how far its own white reaches."""
+    ink = canvas[box.top : box.bottom, box.left : box.right].min(axis=2) < 200
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    top, left = box.top + int(rows[0]), box.left + int(columns[0])
+    return Box(top, left, box.top + int(rows[-1]) + 1, box.left + int(columns[-1]) + 1)
+
+
 def _write(
     canvas: NDArray[np.uint8], look: Look, boxes: list[Box], labels: tuple[str, ...], size: int
 ) -> NDArray[np.uint8]:
@@ -188,7 +215,9 @@ def _letter(draw, look: Look, box: Box, text: str, size: int) -> None:  # type: 
         draw.rectangle([left - pad, top - pad, left + wide + pad - 1, top + tall + pad - 1], fill="white")
         colour = "black"
     if look.letters == "inside":
-        draw.text((left - x0, top - y0), text, font=face, fill=colour, stroke_width=max(1, size // 14), stroke_fill="black")
+        draw.text(
+            (left - x0, top - y0), text, font=face, fill=colour, stroke_width=max(1, size // 14), stroke_fill="black"
+        )
         return
     draw.text((left - x0, top - y0), text, font=face, fill=colour)
 

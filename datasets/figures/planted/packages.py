@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kvlp.datasets.figures.layout import Box
+from kvlp.datasets.figures.panels import Box
 from kvlp.datasets.figures.planted.captions import plain_caption, write_caption
 from kvlp.datasets.figures.planted.layouts import LAYOUTS, Look, draw_figure, sample_look, whole_figure
 from kvlp.datasets.figures.planted.pictures import PICTURES
@@ -86,7 +86,9 @@ def _unnamed(look: Look, kinds: list[str], rng: np.random.Generator) -> PlantedF
     """A compound figure whose caption names no panels: it belongs together."""
     caption = plain_caption(kinds[0], rng)
     drawn = draw_figure(look, tuple(kinds), ("a",) * len(kinds), rng)
-    return PlantedFigure(drawn.data, drawn.ending, caption.markup, (_whole(drawn.data, caption.texts[""], kinds[0]),), look)
+    return PlantedFigure(
+        drawn.data, drawn.ending, caption.markup, (_whole(drawn.data, caption.texts[""], kinds[0]),), look
+    )
 
 
 def _whole(data: bytes, text: str, kind: str) -> PlantedPanel:
@@ -109,10 +111,15 @@ def article_files(
             f'<fig id="{escape(name)}"><label>Figure {number}</label><caption><p>{figure.markup}</p></caption>'
             f'<graphic xlink:href="{pmcid}-g{number:03d}"/></fig>'
         )
-    head = '<!DOCTYPE article PUBLIC "-//NLM//DTD JATS (Z39.96) Journal Archiving DTD v1.2//EN" "JATS-archive.dtd">' if doctype else ""
+    head = (
+        '<!DOCTYPE article PUBLIC "-//NLM//DTD JATS (Z39.96) Journal Archiving DTD v1.2//EN" "JATS-archive.dtd">'
+        if doctype
+        else ""
+    )
     xml = (
         f'<?xml version="1.0" encoding="UTF-8"?>{head}<article xmlns:xlink="http://www.w3.org/1999/xlink"><front>'
-        "<journal-meta><journal-title-group><journal-title>Planted Reports</journal-title></journal-title-group></journal-meta>"
+        "<journal-meta><journal-title-group><journal-title>Planted Reports</journal-title></journal-title-group>"
+        "</journal-meta>"
         f'<article-meta><article-id pub-id-type="pmc">{pmcid.removeprefix("PMC")}</article-id>'
         f'<article-id pub-id-type="doi">10.0000/planted.{pmcid}</article-id>'
         "<title-group><article-title>A planted case</article-title></title-group>"
@@ -140,7 +147,9 @@ def write_package(folder: PathLike, pmcid: str, files: Mapping[str, bytes], *, p
     return path
 
 
-def plant_articles(folder: PathLike, count: int, seed: int = 0, *, figures: int = 3) -> dict[str, dict[str, PlantedFigure]]:
+def plant_articles(
+    folder: PathLike, count: int, seed: int = 0, *, figures: int = 3
+) -> dict[str, dict[str, PlantedFigure]]:
     """Write `count` packages, every third unpacked, and truth.json. Returns article -> figure id -> figure."""
     planted: dict[str, dict[str, PlantedFigure]] = {}
     for number in range(count):

@@ -1,4 +1,4 @@
-"""Panels to plant: pictures with the look of each kind, as (H, W, 3) uint8. They teach and test; nothing is a patient."""
+"""Panels to plant: pictures with the look of each kind, as (H, W, 3) uint8. They test; nothing is a patient."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def _grey(values: NDArray[np.float64], rng: _Rng, noise: float) -> Pixels:
     return np.repeat(np.clip(noisy * 255, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _ellipse(y: NDArray[np.float64], x: NDArray[np.float64], middle: tuple[float, float], radii: tuple[float, float]) -> NDArray[np.bool_]:
+def _ellipse(
+    y: NDArray[np.float64], x: NDArray[np.float64], middle: tuple[float, float], radii: tuple[float, float]
+) -> NDArray[np.bool_]:
     return ((y - middle[0]) / radii[0]) ** 2 + ((x - middle[1]) / radii[1]) ** 2 < 1
 
 
@@ -85,7 +87,14 @@ def _ultrasound(height: int, width: int, rng: _Rng) -> Pixels:
 
 def _microscopy(height: int, width: int, rng: _Rng) -> Pixels:
     y, x = _grid(height, width)
-    field = np.stack([0.93 - 0.1 * _smooth(height, width, 9, rng), 0.7 - 0.25 * _smooth(height, width, 9, rng), 0.8 - 0.1 * _smooth(height, width, 9, rng)], axis=2)
+    field = np.stack(
+        [
+            0.93 - 0.1 * _smooth(height, width, 9, rng),
+            0.7 - 0.25 * _smooth(height, width, 9, rng),
+            0.8 - 0.1 * _smooth(height, width, 9, rng),
+        ],
+        axis=2,
+    )
     for _ in range(60):
         radius = rng.uniform(0.02, 0.045)
         nucleus = _ellipse(y, x, (rng.uniform(-1, 1), rng.uniform(-1, 1)), (radius, radius * rng.uniform(0.7, 1.3)))

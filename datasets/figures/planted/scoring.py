@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kvlp.datasets.figures.layout import Box
+from kvlp.datasets.figures.panels import Box
 from kvlp.datasets.figures.planted.packages import PlantedPanel
 
 __all__ = ["LEAST_OVERLAP", "Found", "Tally", "score_pairs"]

@@ -39,8 +39,10 @@ def test_a_caption_is_its_words_with_what_is_bold():
 
 def test_alternatives_are_one_picture_and_two_graphics_are_two():
     body = (
-        '<fig id="F1"><caption><p>x</p></caption><alternatives><graphic xlink:href="a.tif"/><graphic xlink:href="a.jpg"/>'
-        '</alternatives></fig><fig id="F2"><caption><p>x</p></caption><graphic xlink:href="b"/><graphic xlink:href="c"/></fig>'
+        '<fig id="F1"><caption><p>x</p></caption><alternatives><graphic xlink:href="a.tif"/>'
+        '<graphic xlink:href="a.jpg"/>'
+        '</alternatives></fig><fig id="F2"><caption><p>x</p></caption>'
+        '<graphic xlink:href="b"/><graphic xlink:href="c"/></fig>'
     )
     first, second = article(body).figures
     assert first.images == (("a.tif", "a.jpg"),)
@@ -53,7 +55,11 @@ def test_a_group_gives_its_caption_to_its_figures():
 
 
 def test_ids_are_unique():
-    assert [figure.id for figure in article(FIG.format(caption="") * 2 + "<fig/>").figures] == ["F1", "F1-2", "figure-3"]
+    assert [figure.id for figure in article(FIG.format(caption="") * 2 + "<fig/>").figures] == [
+        "F1",
+        "F1-2",
+        "figure-3",
+    ]
 
 
 def test_a_figure_with_rights_of_its_own():

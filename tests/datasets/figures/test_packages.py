@@ -30,7 +30,7 @@ def test_archive_and_folder_give_the_same(tmp_path, packed):
     assert package.image(["g1"]) == ("g1.jpg", b"jpeg")
     assert package.image(["media/big.png"]) == ("big.png", b"png")
     assert package.image(["g9.tif", "g1.tif"]) == ("g1.jpg", b"jpeg")
-    with pytest.raises(DataError, match="'g2.tif': expected PNG or JPEG, got TIF"):
+    with pytest.raises(DataError, match=r"'g2\.tif': expected PNG or JPEG, got TIF"):
         package.image(["g2"])
     with pytest.raises(DataError, match="picture 'g3' is not in the package"):
         package.image(["g3"])
@@ -50,7 +50,9 @@ def test_links_are_not_followed(tmp_path):
     (folder / "g7.jpg").symlink_to(tmp_path / "secret.jpg")
     with pytest.raises(DataError, match="is not in the package"):
         open_package(folder).image(["g7"])
-    linked = tar_of(tmp_path / "l.tar.gz", [("a.nxml", b"<article/>", tarfile.REGTYPE), ("g7.jpg", b"", tarfile.SYMTYPE)])
+    linked = tar_of(
+        tmp_path / "l.tar.gz", [("a.nxml", b"<article/>", tarfile.REGTYPE), ("g7.jpg", b"", tarfile.SYMTYPE)]
+    )
     with pytest.raises(DataError, match="is not in the package"):
         open_package(linked).image(["g7"])
 
