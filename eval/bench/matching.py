@@ -1,9 +1,9 @@
 """Benchmark `matching`: the solver of the loss graph_matching: how near the best, how long at batch 64, 128 and 256.
 
-Two views are drawn as points on a sphere and the same points moved, with the 5 nearest neighbours of each as edges:
-`spread` 0.5 is what a trained tower gives (nearly all matched right), 1.5 what one gives that still learns. On 8 points
-every matching is tried. Beside it stands the best matching of the vertices alone, by SciPy. A step of the loss solves
-two such problems; both are timed together, as the loss does it.
+Two views are drawn as points on a sphere and the same points moved, with the 5 nearest neighbours of each as edges,
+whose affinities count in full: `spread` 0.5 is what a trained tower gives (nearly all matched right), 1.5 what one
+that still learns. On 8 points every matching is tried. Beside it stands the best matching of the vertices alone, by
+SciPy. A step of the loss solves two such problems; both are timed together, as the loss does it.
 
 No settings.
 """

@@ -27,8 +27,9 @@ class GraphMatchingLoss(nn.Module):
 
     Each view is a graph: its images, with an edge to each one's nearest neighbours. A matching gains the affinity of
     every vertex with its partner and of every edge that it lays on an edge: cosines of vertices (with `local`, a share
-    `alpha` of them) and of differences of vertices. It is found for affinities with noise added; the loss is the
-    Hamming distance of its matrix to the identity over B: twice the share of images that do not find their other view.
+    `alpha` of them), and cosines of differences of vertices times `edge_weight` / k. It is found for affinities with
+    noise added; the loss is the Hamming distance of its matrix to the identity over B: twice the share of images that
+    do not find their other view.
 
     A matching has no gradient. It is estimated by implicit maximum likelihood: a second matching is sought after the
     right pairs have gained 2 * `strength`; what the two have in common cancels, and the rest says which affinities,
@@ -43,7 +44,7 @@ class GraphMatchingLoss(nn.Module):
     Reference: LVM-Med (Nguyen et al. 2023, arXiv 2306.11925), section 3; Niepert et al. 2021 for the estimate.
     Deviation: the solver is a Frank-Wolfe iteration, not one by Lagrange decomposition; the noise is on the vertices,
         scaled by `temperature` (published: on all affinities, unscaled); both directions of the local affinity are
-        averaged, not added.
+        averaged, not added; edges weigh 1 / k (published: 1), so that they do not drown the vertices.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class GraphMatchingLoss(nn.Module):
         *,
         alpha: float = 0.8,
         edge_weight: float = 1.0,
-        temperature: float = 0.1,
+        temperature: float = 0.02,
         strength: float = 0.5,
     ) -> None:
         super().__init__()
@@ -102,7 +103,8 @@ class GraphMatchingLoss(nn.Module):
         if local is not None:
             vertex = self.alpha * vertex + (1 - self.alpha) * local.float()
         edges = (_directions(first, first_neighbours), _directions(second, second_neighbours))
-        return vertex, self.edge_weight * edges[0] @ edges[1].T
+        most = max(first_neighbours.shape[1], second_neighbours.shape[1], 1)
+        return vertex, self.edge_weight / most * edges[0] @ edges[1].T
 
 
 def _directions(emb: Tensor, neighbours: Tensor) -> Tensor:

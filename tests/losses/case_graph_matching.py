@@ -59,6 +59,7 @@ def reference(given: Inputs, *, alpha: float, edge_weight: float) -> float:
     """Every matching is tried."""
     first, second, noise, local = (given[k] for k in ("first_emb", "second_emb", "noise", "local"))
     n, best, right = len(first), -math.inf, 0
+    weight = edge_weight / max(given["first_neighbours"].shape[1], 1)
     for matching in itertools.permutations(range(n)):
         gain = 0.0
         for i, a in enumerate(matching):
@@ -67,7 +68,7 @@ def reference(given: Inputs, *, alpha: float, edge_weight: float) -> float:
             gain += 0.0 if noise is None else 0.1 * noise[i, a]
             for j in given["first_neighbours"][i]:
                 if matching[j] in given["second_neighbours"][a]:
-                    gain += edge_weight * _cosine(first[i] - first[j], second[a] - second[matching[j]])
+                    gain += weight * _cosine(first[i] - first[j], second[a] - second[matching[j]])
         if gain > best:
             best, right = gain, sum(i == a for i, a in enumerate(matching))
     return 2 * (n - right) / n
@@ -80,13 +81,13 @@ def smooth(loss: nn.Module, given: dict[str, Any]) -> torch.Tensor:
     return sum((torch.linspace(-1, 2, v.numel(), dtype=v.dtype).view_as(v) * v).sum() for v in (vertex, edge))
 
 
-def case(*, whole: bool, alpha: float = 0.7, edge_weight: float = 0.5) -> Case:
+def case(*, whole: bool, alpha: float = 0.7, edge_weight: float = 1.0) -> Case:
     # both images of the first view lie between those of the second; the noise matches them crosswise
     axis, others = np.array([[0.0, 0, 1], [0, 0, 1]]), EYE[:2]
     crossed = np.array([[0.0, 5], [5, 0]])
     tied = _inputs(axis, others, first_neighbours=NOBODY, second_neighbours=NOBODY, noise=crossed)
     return Case(
-        build=partial(GraphMatchingLoss, alpha=alpha, edge_weight=edge_weight, strength=1.0),
+        build=partial(GraphMatchingLoss, alpha=alpha, edge_weight=edge_weight, temperature=0.1, strength=1.0),
         inputs=partial(inputs, whole=whole),
         gradients=("first_emb", "second_emb"),
         rows=("first_emb", "second_emb"),

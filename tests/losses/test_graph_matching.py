@@ -85,8 +85,7 @@ def test_training_by_matching_brings_the_views_together() -> None:
         output.total.backward()
         optimizer.step()
         matched.append(float(output.parts["matched"]))
-    assert np.mean(matched[:10]) < 0.3
-    assert np.mean(matched[-10:]) > 0.8
+    assert np.mean(matched[-10:]) > max(0.8, np.mean(matched[:5]) + 0.3)
 
 
 def test_gumbel_noise_has_its_mean_and_spread_and_follows_the_seed() -> None:
@@ -118,7 +117,7 @@ def test_local_affinity_has_a_gradient() -> None:
 
 
 def test_settings_and_shapes_are_checked() -> None:
-    with pytest.raises(ConfigError, match=r"positive strength, got 0\.8, 1, 0\.1 and 0"):
+    with pytest.raises(ConfigError, match=r"positive strength, got 0\.8, 1, 0\.02 and 0"):
         GraphMatchingLoss(strength=0.0)
     emb, edges = torch.eye(3), torch.zeros(3, 1, dtype=torch.int64)
     with pytest.raises(ShapeError, match=r"two views of 3 images and neighbours \(3, k\)"):

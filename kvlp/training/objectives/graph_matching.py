@@ -41,7 +41,7 @@ class GraphMatchingPart(LossPart):
     layers: Annotated[int, Field(ge=0)] = 1
     alpha: Share = 0.8
     edge_weight: Weight = 1.0
-    temperature: Weight = 0.1
+    temperature: Weight = 0.02
     strength: Annotated[float, Field(gt=0)] = 0.5
     area: Annotated[float, Field(gt=0, le=1)] = 0.4
     flip: bool = False
