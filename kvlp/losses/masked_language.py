@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,7 +35,8 @@ class MaskedLanguageLoss(nn.Module):
                 f"{tuple(bias.shape)}"
             )
         counts = targets != IGNORED
-        logits = hidden[counts].float() @ words.float().T + bias.float()  # (M, V)
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits = hidden[counts].float() @ words.float().T + bias.float()  # (M, V)
         told = targets[counts]
         # a sum over a count: the mean of none would be NaN
         total = F.cross_entropy(logits, told, reduction="sum") / max(1, len(told))

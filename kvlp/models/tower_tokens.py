@@ -105,7 +105,7 @@ def patch_size(visual: nn.Module) -> int:
     tower: Any = visual
     if isinstance(visual, VisionTransformer):
         return int(tower.patch_size[0])
-    embed = getattr(getattr(tower, "trunk", None), "patch_embed", None)
+    embed: Any = getattr(getattr(tower, "trunk", None), "patch_embed", None)
     if not hasattr(embed, "patch_size"):
         raise ConfigError("masked image modelling needs a vision transformer as image tower, as tiny-vit")
     return int(embed.patch_size[0])

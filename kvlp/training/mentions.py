@@ -83,7 +83,8 @@ class MentionReader:
         text = self._clean(text)
         told = self._source(text, max_length=self._length, truncation=True, return_offsets_mapping=True)
         offsets = np.array(told["offset_mapping"], dtype=np.int64).reshape(-1, 2)
-        entities, places = [], []
+        entities: list[int] = []
+        places: list[np.ndarray] = []
         for mention in self._link(text):
             number = self._numbers.get(mention.concept)
             place = (offsets[:, 0] < mention.end) & (offsets[:, 1] > mention.start) & (offsets[:, 1] > offsets[:, 0])

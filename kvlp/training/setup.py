@@ -116,7 +116,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         torch.manual_seed(recipe.seed + 7901)
         heads["fusion"] = build_fusion(
             recipe.fusion, model, preprocess.size, fusion_concepts(taught, texts), vectors,
-            vocab_size=int(model.text.vocab_size), context=tokenize.context_length, pad_id=tokenize.pad_id,
+            vocab_size=_vocabulary_size(model), context=tokenize.context_length, pad_id=tokenize.pad_id,
         ).to(device)  # fmt: skip
     return Prepared(
         graph=graph,
@@ -220,7 +220,10 @@ def _concept_vectors(recipe: Recipe, taught: KnowledgeGraph, cache: Path, phase:
     def step(done: int, total: int, _: float) -> None:
         phase("concept vectors", done, total, done / max(1e-9, time.perf_counter() - began))
 
-    return embed(taught, part.method, cache=cache, progress=step, **part.settings())
+    method, settings = part.method, part.settings()
+    if not recipe.knowledge.use:  # names alone have no relations to learn from: vectors that say nothing
+        method, settings = "random", {key: settings[key] for key in ("dim", "seed") if key in settings}
+    return embed(taught, method, cache=cache, progress=step, **settings)
 
 
 def _project(model_cfg: dict[str, Any], projection: str) -> None:
@@ -243,6 +246,10 @@ def _heads(
         torch.manual_seed(recipe.seed + 7907)
         heads["query"] = QueryNetwork(dim, **recipe.query_network.model_dump())
     return {name: head.to(device) for name, head in heads.items()}
+
+
+def _vocabulary_size(model: Any) -> int:
+    return int(model.text.vocab_size)
 
 
 def _tokenizer(recipe: Recipe, rows: Manifest, texts: TextRows, graph: KnowledgeGraph) -> Any:
