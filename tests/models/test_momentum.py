@@ -76,7 +76,7 @@ def test_another_model_is_refused() -> None:
         MomentumCopy(nn.Linear(2, 2), momentum=1.0)
 
 
-@pytest.mark.parametrize("sizes", [[2, 2, 2, 2], [3, 1, 9, 2], [5, 5], [12], []])
+@pytest.mark.parametrize("sizes", [[2, 1], [2, 2, 2, 2], [3, 1, 9, 2], [5, 5], [12], []])
 def test_the_queue_is_a_deque(sizes: list[int]) -> None:
     queue, expected, key = FeatureQueue(5, 3), deque(maxlen=5), 0
     generator = torch.Generator().manual_seed(0)
