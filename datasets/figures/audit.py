@@ -92,7 +92,11 @@ def _picture(entry: Mapping[str, Any], file: str) -> tuple[str, tuple[int, int],
     image.thumbnail((_WIDEST, _WIDEST))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", pixels.shape[:2], ""
+    return (
+        f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}",
+        (pixels.shape[0], pixels.shape[1]),
+        "",
+    )
 
 
 def _place(box: Sequence[int], size: tuple[int, int]) -> str:

@@ -174,7 +174,7 @@ def _unzipped(file: io.BufferedReader) -> io.BufferedIOBase:
 
 
 def _opened(stream: _Bounded) -> tarfile.TarFile:
-    return tarfile.open(fileobj=stream, mode="r|")  # type: ignore[call-overload,no-any-return]
+    return tarfile.open(fileobj=stream, mode="r|")
 
 
 class _Bounded(io.RawIOBase):

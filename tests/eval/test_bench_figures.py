@@ -6,6 +6,7 @@ from kvlp.errors import ConfigError
 from kvlp.eval.bench import BenchOptions, run_bench
 
 
+@pytest.mark.slow
 def test_figures_gives_f1_of_pairs_beside_the_whole_figure():
     said = []
     measures = run_bench("figures", BenchOptions(seed=4, settings={"count": "3", "ocr": "none"}, say=said.append))

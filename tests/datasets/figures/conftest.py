@@ -10,8 +10,8 @@ from kvlp.datasets.figures.planted.layouts import Look
 from kvlp.datasets.figures.planted.packages import article_files, plant_figure, write_package
 
 LOOKS = {
-    "F1": Look("2x2", ground="white", letters="inside", width=480),
-    "F2": Look("big left", ground="grey", letters="inside boxed", width=480),
+    "F1": Look("2x2", ground="white", letters="inside", width=400),
+    "F2": Look("big left", ground="grey", letters="inside boxed", width=400),
 }
 LICENCES = {
     "PMC1": "https://creativecommons.org/licenses/by/4.0/",
