@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kvlp.datasets.manifest import Record
 
 __all__ = ["question_record"]
@@ -21,4 +23,4 @@ def question_record(id: str, image: str, question: str, answer: str, *, closed: 
     """
     own = {name: more.pop(name) for name in ("patient_id", "split", "source", "licence") if name in more}
     columns = {"question": question, "answer": answer, "answer_type": "closed" if closed else "open", "kind": kind}
-    return Record(id=id, image=image, extra={**columns, **more}, **own)
+    return replace(Record(id=id, image=image, extra={**columns, **more}), **own)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kvlp.eval.benchmarks.expect import Expected
     from kvlp.eval.benchmarks.run import BenchmarkRun, Coverage
     from kvlp.eval.benchmarks.run_vqa import VqaRun
-    from kvlp.eval.page.blocks import Block
+    from kvlp.eval.page.blocks import Block, Cell
 
 __all__ = ["is_benchmark", "run", "show_cards"]
 
@@ -188,7 +188,7 @@ def _tables(done: VqaRun) -> list[Block]:
         held = [row for row in done.rows if row.metric in (metric, f"{metric}_difference")]
         settings = list(dict.fromkeys(row.setting for row in held))
         cells = {(row.target, row.setting): row for row in held}
-        rows = [
+        rows: list[list[Cell]] = [
             [target, cells[target, settings[0]].n, *((cells[target, s].text) for s in settings)]
             for target in dict.fromkeys(row.target for row in held)
         ]
