@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--blind", action="store_true", help="leave the images out")
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args(argv)
-    images, size, epochs = (24, 48, 1) if given.smoke else (given.images, 96, given.epochs)
+    images, size, epochs = (24, 64, 1) if given.smoke else (given.images, 96, given.epochs)
     data = given.out / "phantom"
     manifest = generate_phantom(data, images=images, seed=given.seed, size=size)
     questions = phantom_questions(data, seed=given.seed)
