@@ -156,10 +156,10 @@ def _image_leaks(
     lost = [entry for entry, read in zip(shown, pictures.read, strict=True) if not read]
     unreadable = {side: tuple(e.number for e in rows) for side, rows in groupby(lost, key=lambda entry: entry.side)}
     leaks = _shared("pixels", shown, [d or None for d in pictures.hashes]) if "pixels" not in unknown else []
-    return leaks + (list(_near(shown, pictures)) if near else []), unreadable
+    return leaks + (list(_near(shown, pictures, jobs)) if near else []), unreadable
 
 
-def _near(entries: Sequence[_Entry], pictures: Pictures) -> Iterator[Leak]:
+def _near(entries: Sequence[_Entry], pictures: Pictures, jobs: int) -> Iterator[Leak]:
     rows_of = {
         side: np.array([row for row, _ in rows if pictures.read[row]], dtype=np.intp)
         for side, rows in groupby(enumerate(entries), key=lambda item: item[1].side)
@@ -167,7 +167,7 @@ def _near(entries: Sequence[_Entry], pictures: Pictures) -> Iterator[Leak]:
     for one, other in combinations(rows_of, 2):
         first, second = rows_of[one], rows_of[other]
         close = () if pictures.vectors is None else closest(pictures.vectors[first], pictures.vectors[second])
-        for pair in near_duplicates(pictures.prints[first], pictures.prints[second], candidates=close):
+        for pair in near_duplicates(pictures.prints[first], pictures.prints[second], candidates=close, jobs=jobs):
             a, b = int(first[pair.first]), int(second[pair.second])
             if pictures.hashes[a] != pictures.hashes[b]:
                 yield _leak("near_duplicate", [entries[a], entries[b]], pair.score)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -115,14 +115,17 @@ def exposure_check(model: Sourced | PathLike, images: Manifest | Embedded, *, jo
     """
     records, hashes = _hashes(images, jobs)
     owner = {n: record.patient_id or f"row {n}" for n, (record, digest) in enumerate(zip(records, hashes), 1) if digest}
-    counts = {"images": len(owner), "patients": len(set(owner.values())), "unreadable": len(records) - len(owner)}
+    found = Exposure(
+        known=False, why=f"it has no {EXPOSURE}", images=len(owner), patients=len(set(owner.values())),
+        unreadable=len(records) - len(owner),
+    )  # fmt: skip
     path = _manifest_of(model)
     if path is None:
-        return Exposure(known=False, why=f"it has no {EXPOSURE}", **counts)
+        return found
     trained = read_exposure(path)
     seen = tuple(number for number, digest in enumerate(hashes, 1) if digest in trained)
     seen_patients = len({owner[number] for number in seen})
-    return Exposure(known=True, trained=len(trained), seen=seen, seen_patients=seen_patients, **counts)
+    return replace(found, known=True, why="", trained=len(trained), seen=seen, seen_patients=seen_patients)
 
 
 def _hashes(images: Manifest | Embedded, jobs: int) -> tuple[list[Record], list[str]]:
