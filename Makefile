@@ -29,7 +29,7 @@ quickstart: setup
 	$(BIN)/kvlp quickstart --out $(OUT)
 
 test: setup
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/python .ci/check.py

@@ -20,6 +20,9 @@ from kvlp.typing import PathLike
 __all__ = ["Provenance", "Result", "hash_of", "read_results", "versions", "write_results"]
 
 
+_DETAILS = ("calibration", "data", "picture", "subgroup", "threshold")
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """What a figure depends on, the same for all rows of one evaluation.
@@ -100,6 +103,11 @@ class Result:
             "notes": interval.notes,
         }
         return cls(metric=metric, target=target, definition=definition, **{**own, **more})  # type: ignore[arg-type]
+
+    @property
+    def is_detail(self) -> bool:
+        """Whether it is one of a great many: such rows stand in the files and on the page, and are not printed."""
+        return self.task in _DETAILS
 
     @property
     def text(self) -> str:

@@ -201,7 +201,7 @@ def token_embedding(module: Any) -> nn.Module:
         found = text.transformer.get_input_embeddings()
     if found is None:
         raise ConfigError("learned prompts need a text tower with token embeddings; this model's are not known")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 @contextmanager

@@ -21,8 +21,6 @@ __all__ = ["Ask", "command", "progress", "show", "write"]
 
 #: metrics that stand in the rows and on the page, and are not printed; and those of which only the mean is
 _QUIET, _BY_MEAN = ("average_precision", "auc_sd_over_prompts", "prevalence"), ("negation_auc", "auc_over_prompts")
-#: tasks whose rows are a great many: they stand in the rows and on the page alone
-_UNPRINTED = ("calibration", "data", "picture", "subgroup", "threshold")
 
 
 def command(
@@ -226,7 +224,7 @@ def show(
         typer.echo(f"kvlp: {line}", err=True)
     for number, reason in result.skipped:
         typer.echo(f"kvlp: row {number} of the rows chosen left out: {reason}", err=True)
-    rows = [row for row in rows if row.task not in _UNPRINTED and row.metric not in _QUIET]
+    rows = [row for row in rows if not row.is_detail and row.metric not in _QUIET]
     wide = max(len(row.target) for row in rows)
     means = {
         (row.metric, row.setting)

@@ -28,7 +28,7 @@ def command(
         typer.echo(json.dumps(outcome.to_dict(), indent=2, default=str))
         return
     for row in outcome.results:
-        if row.target in ("macro", "all queries") and row.metric != "average_precision":
+        if row.target in ("macro", "all queries") and row.metric != "average_precision" and not row.is_detail:
             name = " ".join(part for part in (row.group, row.metric, row.setting) if part)
             typer.echo(f"{name}: {row.text}")
     typer.echo(f"took {sum(outcome.timings.values()):.0f} s; page: {outcome.page}")

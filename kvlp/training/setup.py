@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 import kvlp
-from kvlp.checkpoints import load, save_checkpoint
+from kvlp.checkpoint_files import read_exposure
+from kvlp.checkpoints import EXPOSURE, load, save_checkpoint
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, DataError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
+from kvlp.knowledge.names import AND_OTHERS
 from kvlp.models.concept_head import ConceptHead
 from kvlp.models.dual_encoder import build_dual_encoder
 from kvlp.models.initialise import start_as_mean_of_words
@@ -34,6 +36,7 @@ from kvlp.training.recipe import Recipe
 from kvlp.training.texts import TextRows, has_text, read_texts
 
 if TYPE_CHECKING:
+    from kvlp.checkpoints import Model
     from kvlp.knowledge.embedding import ConceptVectors
 
 __all__ = ["Prepared", "finish", "prepare"]
@@ -68,6 +71,7 @@ class Prepared:
     normalise: Callable[[Tensor], Tensor]
     data_hash: str
     exposure: tuple[str, ...]
+    start: Model | None = None
     concept_vectors: ConceptVectors | None = None
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
 
@@ -88,8 +92,8 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
     graph = KnowledgeGraph.load(recipe.knowledge.graph)
     texts = _timed("read texts", len(rows), phase, lambda: _texts(recipe, rows, graph))
     torch.manual_seed(recipe.seed)
-    if recipe.model.start:
-        started = load(recipe.model.start)
+    started = load(recipe.model.start) if recipe.model.start else None
+    if started is not None:
         model, tokenizer = started.module, started.tokenizer
         model_cfg, preprocess = started.model_cfg, started.preprocess
     else:
@@ -131,6 +135,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         normalise=preprocess.normalise,
         data_hash=rows.content_hash,
         exposure=exposure,
+        start=started,
         concept_vectors=vectors,
         heads=heads,
     )
@@ -144,7 +149,7 @@ def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
         "graph_licence": prepared.graph.licence,
         "data_hash": prepared.data_hash,
         "rows": len(prepared.rows),
-        "named_concepts": sorted(prepared.rows.texts.named),
+        "named_concepts": sorted(prepared.rows.texts.named | _named_before(prepared.start)),
         "trained_classes": list(prepared.rows.texts.classes),
         "seed": recipe.seed,
         "versions": {"kvlp": kvlp.__version__, "torch": str(torch.__version__), "numpy": np.__version__},
@@ -164,12 +169,31 @@ def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
     if "fusion" in prepared.heads:
         card["fusion"] = prepared.heads["fusion"].settings
     module = prepared.model.to("cpu").eval()
+    seen_before = _seen_before(prepared.start)
+    if seen_before is None:  # part of a manifest would say of the rest that it was never seen
+        card["exposure"] = f"not known: {recipe.model.start}, which the run began from, does not tell its images"
     folder = out / "checkpoint"
     save_checkpoint(
         folder, module, prepared.model_cfg, prepared.preprocess.to_dict(), prepared.tokenizer, card,
-        exposure=prepared.exposure, extra=extra,
+        exposure=None if seen_before is None else [*prepared.exposure, *seen_before], extra=extra,
     )  # fmt: skip
     return folder
+
+
+def _named_before(start: Model | None) -> frozenset[str]:
+    """What the texts of the model named that the run began from."""
+    if start is None:
+        return frozenset()
+    named = start.card.get("named_concepts")
+    return frozenset([AND_OTHERS]) if named is None else frozenset(named)
+
+
+def _seen_before(start: Model | None) -> frozenset[str] | None:
+    """Hashes of the images of the model that the run began from; None if it does not tell."""
+    if start is None:
+        return frozenset()
+    path = Path(start.source.removeprefix("local-dir:")) / EXPOSURE
+    return read_exposure(path) if path.is_file() else None
 
 
 def _usable(recipe: Recipe, manifest: Manifest, out: Path) -> Manifest:

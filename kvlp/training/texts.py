@@ -69,7 +69,7 @@ class TextRows:
         classes: concept ids of the C named findings, sorted.
         labels: (N, C) float32, 1 present, 0 absent, -1 uncertain, NaN not mentioned.
         signature: (N,) integers, equal where two rows say the same or name the same findings.
-        named: ids of every concept that some text names, in whatever assertion.
+        named: ids of every concept that some text names, in whatever assertion, and labels unknown to the graph.
         statements: for each row, what its report or its labels state or deny.
     """
 
@@ -205,6 +205,7 @@ class _RowReader:
         said: dict[str, float] = {}
         slots: list[Slot] = []
         denials: list[bool] = []
+        unknown: set[str] = set()
         for name, value in record.labels.items():
             if value not in (PRESENT, ABSENT):
                 continue
@@ -212,9 +213,11 @@ class _RowReader:
             denials.append(value == ABSENT)
             if (concept := self._concept(name)) is not None:
                 said[concept] = value
+            else:
+                unknown.add(name)
         states = {PRESENT: Assertion.PRESENT, ABSENT: Assertion.ABSENT}
         statements = tuple(Statement(concept, states[value]) for concept, value in said.items())
-        return _Row(tuple(slots), tuple(denials), said, frozenset(said), statements)
+        return _Row(tuple(slots), tuple(denials), said, frozenset(said) | unknown, statements)
 
     def _concept(self, name: str) -> str | None:
         """The label's concept; labels that the graph does not know make sentences but no class."""

@@ -254,4 +254,5 @@ def _is_synthetic(rows: Manifest) -> bool:
 
 
 def _is_headline(row: Result) -> bool:
-    return row.target == "macro" or row.metric.startswith("mean_precision") or row.group == "all"
+    named = row.target == "macro" or row.metric.startswith("mean_precision") or row.group == "all"
+    return named and not row.is_detail

@@ -175,6 +175,7 @@ def limited(folder, images, limit):
     return work
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_clear_error_and_the_archive_answers_as_before(tmp_path):
     write_images(tmp_path / "first", range(30))
     write_images(tmp_path / "images", range(90))

@@ -1,6 +1,5 @@
 """Leaks that are planted are found whole, and what only looks like one is not."""
 
-
 import pytest
 
 from kvlp.datasets.leaks import find_leaks

@@ -98,6 +98,7 @@ def test_bad_arguments_are_named(tmp_path, options, message):
         generate_phantom(tmp_path / "x", **{"jobs": 1, **options})
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_draws_in_several_processes(tmp_path):
     script = (
         "from kvlp.datasets.phantom import generate_phantom\n"

@@ -76,12 +76,14 @@ def test_tier_counts_its_tests(tmp_path: Path, repository: Path) -> None:
     assert set(figures["tests"]) == {f"test_planted.py::test_{x}" for x in "abc"}
 
 
+@pytest.mark.slow
 def test_tier_fails_with_a_failing_test_and_starts_nothing_after_its_budget(tmp_path: Path, repository: Path) -> None:
     done = run_tier(tmp_path, repository, "time.sleep(4)", "--budget", "0.05")
     assert done.returncode == 1
     assert "slow tier: 2 of 3 selected, 1 passed, 1 failed" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_tier_without_slow_tests_passes(tmp_path: Path, repository: Path) -> None:
     command = [sys.executable, str(repository / ".ci" / "slow.py"), "--seed", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -133,6 +133,7 @@ class Stop(Exception):
     """Stands for a crash of the process."""
 
 
+@pytest.mark.slow
 def test_a_crashed_run_resumes_to_the_same_bits_projections_included(run: Path, manifest: Manifest, tmp_path: Path):
     def crash(progress: object) -> None:
         if progress.phase.startswith("train") and progress.done == 5:  # type: ignore[attr-defined]

@@ -18,9 +18,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from kvlp.checkpoint_files import read_exposure
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import CheckpointError, ConfigError, DataError
 from kvlp.knowledge.graph import KnowledgeGraph
+from kvlp.knowledge.names import AND_OTHERS
 from kvlp.training.objectives import ClipPart, Losses
 from kvlp.training.recipe import Recipe, Stage, load_recipe
 from kvlp.training.run import Interrupted, Progress, run_recipe
@@ -108,6 +110,7 @@ def test_a_crashed_run_resumes_to_the_same_bits(
     assert metrics(out) == metrics(uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_state_is_passed_over(
     manifest_path: Path, recipe: Recipe, uninterrupted: Path, tmp_path: Path
 ):
@@ -215,6 +218,43 @@ def test_the_checkpoint_tells_the_images_it_was_trained_on(uninterrupted: Path, 
     assert told == sorted(hashlib.sha256(b"(48, 48)" + grey.tobytes()).hexdigest() for grey in pixels)
 
 
+def test_a_run_that_begins_from_a_model_tells_of_its_images_and_names_too(
+    uninterrupted: Path, manifest_path: Path, tmp_path: Path
+):
+    start = uninterrupted / "checkpoint"
+    before, named = read_exposure(start / "exposure.arrow"), "lung_cavity"
+    pixels = np.random.default_rng(9).integers(0, 256, size=(4, 48, 48), dtype=np.uint8)
+    lines = ["id,image,text,patient_id,split"]
+    for i, grey in enumerate(pixels):
+        Image.fromarray(grey).save(tmp_path / f"{i}.png")
+        lines.append(f'{i},{i}.png,"There is a lung cavity.",p{i},train')
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = [
+        "threads=1",
+        "precision=fp32",
+        f"model.start={start}",
+        "stages.0.steps=1",
+        "stages.0.losses.entity=null",
+    ]
+    manifest = Manifest.load(tmp_path / "manifest.csv")
+    after = run_recipe(load_recipe("smoke-cpu", settings), manifest, tmp_path / "run")
+    own = {hashlib.sha256(b"(48, 48)" + grey.tobytes()).hexdigest() for grey in pixels}
+    assert read_exposure(after / "exposure.arrow") == before | own
+    assert {named, "pneumothorax"} <= set(json.loads((after / "kvlp.json").read_text())["card"]["named_concepts"])
+    silent = tmp_path / "silent"
+    shutil.copytree(start, silent)
+    (silent / "exposure.arrow").unlink()
+    about = json.loads((silent / "kvlp.json").read_text())
+    del about["card"]["named_concepts"]
+    (silent / "kvlp.json").write_text(json.dumps(about))
+    recipe = load_recipe("smoke-cpu", [*settings, f"model.start={silent}"])
+    unsure = run_recipe(recipe, manifest, tmp_path / "unsure")
+    assert not (unsure / "exposure.arrow").exists()
+    card = json.loads((unsure / "kvlp.json").read_text())["card"]
+    assert card["exposure"].startswith("not known")
+    assert set(card["named_concepts"]) == {named, AND_OTHERS}
+
+
 def test_states_that_no_run_tells_of_are_not_continued(uninterrupted: Path, manifest_path: Path, recipe, tmp_path):
     shutil.copytree(uninterrupted / "states", tmp_path / "run" / "states")
     with pytest.raises(ConfigError, match=r"holds states of a run that run\.json does not tell of; choose another"):
@@ -272,6 +312,7 @@ def test_a_locked_image_tower_stays_as_it_was_while_texts_learn(recipe: Recipe, 
     assert {name for name in before if name.startswith("text.")} - changed == set()
 
 
+@pytest.mark.slow
 def test_a_locked_stage_resumes_to_the_bit(recipe: Recipe, manifest_path: Path, tmp_path: Path):
     stages = replace_stages(recipe, LOCKED).model_copy(update={"save_every": 2})
     manifest = Manifest.load(manifest_path)
