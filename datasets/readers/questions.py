@@ -22,6 +22,8 @@ def question_record(id: str, image: str, question: str, answer: str, *, closed: 
         kind: of the question, several joined by ";".
         more: further fields of a Record (split, source, licence, patient_id) and further columns.
     """
-    own: dict[str, Any] = {name: more.pop(name) for name in ("patient_id", "split", "source", "licence") if name in more}
+    own: dict[str, Any] = {
+        name: more.pop(name) for name in ("patient_id", "split", "source", "licence") if name in more
+    }
     columns = {"question": question, "answer": answer, "answer_type": "closed" if closed else "open", "kind": kind}
     return replace(Record(id=id, image=image, extra={**columns, **more}), **own)
