@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +14,16 @@ from kvlp.models.dual_encoder import build_dual_encoder, padding_is_exact
 from kvlp.models.towers import IMAGE_TOWERS, TEXT_TOWERS, model_config
 
 
+def slow_if(towers: Iterable[str], large: str) -> list[Any]:
+    """Every name; that of the large one belongs to the slow tier."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name == large else name for name in sorted(towers)]
+
+
 def small(image: str = "tiny-cnn", text: str = "tiny-text", **options: int) -> dict[str, object]:
     return model_config(image, text, vocab_size=50, eos_id=3, embed_dim=32, context_length=20, **options)
 
 
-@pytest.mark.parametrize("name", sorted(IMAGE_TOWERS))
+@pytest.mark.parametrize("name", slow_if(IMAGE_TOWERS, "vit-b-16"))
 def test_every_image_tower_takes_and_trains_on_96_px(name: str) -> None:
     module = build_dual_encoder(small(name)).train()
     features = module.encode_image(torch.randn(2, 3, 96, 96), normalize=True)
@@ -26,7 +33,7 @@ def test_every_image_tower_takes_and_trains_on_96_px(name: str) -> None:
     assert all(p.grad is not None for p in module.visual.parameters())
 
 
-@pytest.mark.parametrize("name", sorted(TEXT_TOWERS))
+@pytest.mark.parametrize("name", slow_if(TEXT_TOWERS, "base-bert"))
 def test_padding_to_the_longest_changes_no_feature(name: str) -> None:
     torch.manual_seed(0)
     module = build_dual_encoder(small(text=name)).eval()

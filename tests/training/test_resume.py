@@ -302,6 +302,7 @@ LOCKED = Stage(
 )
 
 
+@pytest.mark.slow
 def test_a_locked_image_tower_stays_as_it_was_while_texts_learn(recipe: Recipe, manifest_path: Path, tmp_path: Path):
     first, second = (stage.model_copy(update={"steps": 2}) for stage in (recipe.stages[-1], LOCKED))
     manifest = Manifest.load(manifest_path)
