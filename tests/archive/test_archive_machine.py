@@ -133,6 +133,7 @@ class ArchiveMachine(RuleBasedStateMachine):
         return sha256_of(path)[:16]
 
 
+@pytest.mark.slow
 def test_any_order_of_things():
     quick = settings(max_examples=8, stateful_step_count=20, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(ArchiveMachine, settings=quick)

@@ -60,6 +60,7 @@ def prints(films):
     return np.stack([fingerprint(film) for film in films])
 
 
+@pytest.mark.slow
 def test_copies_are_found_and_no_other_pictures(films, prints):
     planted = [(row, fingerprint(copy(films[row]))) for row in (3, 12) for copy in COPIES.values()]
     others = np.concatenate([prints[20:], [picture for _, picture in planted]])  # 20 x 38: too many to look at each

@@ -42,6 +42,7 @@ def test_everything_is_there(made):
         assert {f["id"] for f in t["findings"] + t["devices"]} == {k for k, v in r.labels.items() if v == 1}
 
 
+@pytest.mark.slow
 def test_jobs_do_not_change_a_byte(made, tmp_path):
     out, _ = made
     generate_phantom(tmp_path, patients=40, seed=5, size=64, jobs=2)

@@ -118,6 +118,7 @@ def test_candidates_are_not_saved(chest: KnowledgeGraph, tmp_path: Path) -> None
         linker.save(tmp_path / "linker")
 
 
+@pytest.mark.slow
 def test_a_kept_linker_is_made_once_and_again_where_it_does_not_fit(chest: KnowledgeGraph, tmp_path: Path) -> None:
     path, lines = tmp_path / "kept", []
     kept_linker(path, chest, LinkerOptions(), lines.append)

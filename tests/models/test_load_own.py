@@ -91,6 +91,7 @@ def plain(saved: dict[str, Path], pictures: list[np.ndarray], tmp_path_factory: 
     return {kind: dict(np.load(f"{folder}.npz")) for kind, folder in saved.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["whole", "half", "bert"])
 def test_plain_open_clip_computes_the_same_features(
     saved: dict[str, Path], plain: dict[str, Any], pictures: list[np.ndarray], kind: str

@@ -67,6 +67,7 @@ def run_tier(folder: Path, repository: Path, body: str, *options: str) -> subpro
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_tier_counts_its_tests(tmp_path: Path, repository: Path) -> None:
     done = run_tier(tmp_path, repository, "pass", "--figures", "out/slow.json")
     assert done.returncode == 0, done.stdout

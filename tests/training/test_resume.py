@@ -98,7 +98,8 @@ def test_the_run_learns_and_leaves_what_the_design_names(uninterrupted: Path):
     assert (uninterrupted / "recipe.yaml").is_file()
 
 
-@pytest.mark.parametrize("step", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [1, 5])
 def test_a_crashed_run_resumes_to_the_same_bits(
     step: int, manifest_path: Path, recipe: Recipe, uninterrupted: Path, tmp_path: Path
 ):
