@@ -34,6 +34,7 @@ def every_swap(metric, y, a, b, groups):
     return as_large / 2 ** len(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "name"), [(auc, "auc"), (average_precision, "average_precision"), (brier, brier)])
 def test_permutation_is_every_swap_but_for_chance(metric, name):
     rng = np.random.default_rng(3)

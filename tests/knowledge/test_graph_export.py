@@ -98,6 +98,7 @@ def test_relations_beyond_the_limit_are_counted() -> None:
     assert [(g.type, g.more) for g in groups] == [("r1", 0), ("r2", 0), ("r3", 0), ("", 5)]
 
 
+@pytest.mark.slow
 def test_a_picture_is_drawn_the_same_each_time(tmp_path: Path, chest: KnowledgeGraph) -> None:
     one = draw_neighbourhood(chest, "C0032227", tmp_path / "one.svg")
     two = draw_neighbourhood(chest, "pleural effusion", tmp_path / "two.svg")

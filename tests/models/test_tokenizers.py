@@ -79,6 +79,7 @@ print(hashlib.sha256(json.dumps(vocabulary, sort_keys=True).encode()).hexdigest(
 """
 
 
+@pytest.mark.slow
 def test_the_same_texts_give_the_same_vocabulary_in_any_order_and_process() -> None:
     def digest(pairs: Any) -> str:
         vocabulary = build_tokenizer(pairs, vocab_size=400, min_patients=1).get_vocab()

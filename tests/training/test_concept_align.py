@@ -146,6 +146,7 @@ def test_a_crashed_run_resumes_to_the_same_bits_projections_included(run: Path, 
         assert (tmp_path / "run" / "checkpoint" / name).read_bytes() == (run / "checkpoint" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_shuffled_control_has_vectors_of_the_shuffled_graph(run: Path, manifest: Manifest, tmp_path: Path):
     out = tmp_path / "run"
     run_recipe(recipe_with(GAT, "knowledge.shuffled=0", "stages.0.steps=1"), manifest, out)
