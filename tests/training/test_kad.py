@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,17 +45,8 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Small noise images whose mean tells which of four reports they have."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    lines = ["id,image,text,patient_id,split"]
-    for i in range(24):
-        pixels = rng.normal(60 + 40 * (i % 4), 20, size=(48, 48)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i:03d}.png")
-        lines.append(f'{i:03d},{i:03d}.png,"{SENTENCES[i % 4]}",p{i // 2:03d},train')
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return Manifest.load(folder / "manifest.csv")
+def manifest(noise_manifest: Callable[[Sequence[str]], Manifest]) -> Manifest:
+    return noise_manifest(SENTENCES)
 
 
 @pytest.fixture(scope="module")
