@@ -1,10 +1,10 @@
-"""Training rows as arrays, and batches whose order is a pure function of (seed, stage, epoch, step)."""
+"""Training rows as arrays, and batches: each a pure function of (seed, stage, step), whoever makes it and when."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -13,13 +13,16 @@ from torch import Tensor
 from kvlp.training.augment import augment
 from kvlp.training.objectives.part import Drawn, Samplers
 from kvlp.training.texts import TextRows
+from kvlp.training.workers import in_order
 
 if TYPE_CHECKING:
     from kvlp.typing import IntArray
 
-__all__ = ["Batches", "TrainingRows", "epoch_batches"]
+__all__ = ["Batches", "Step", "TrainingRows", "epoch_batches"]
 
 Batch = dict[str, Tensor]
+#: What one step needs: its micro-batches of rows, and what all of them share (prompts, pairs).
+Step: TypeAlias = tuple[list[Batch], Batch]
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ def epoch_batches(rows: int, batch_size: int, seed: Sequence[int]) -> list[IntAr
 
 @dataclass
 class Batches:
-    """Makes the batches of one stage.
+    """The batches of one stage by their step: `batches[17]` is the same each time, in every process.
+
+    Samplers must be functions of what they are handed; what they remember may only save time.
 
     Attributes:
         rows: the training rows.
@@ -70,6 +75,7 @@ class Batches:
     with_images: bool = True
     image_features: Batch | None = None
     samplers: Sequence[Samplers] = ()
+    _epoch: tuple[int, list[IntArray]] = field(default=(-1, []), init=False, repr=False)  # the last one asked for
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,19 +87,24 @@ class Batches:
         """Whether a step has anything in it: rows, or texts that some loss draws."""
         return self.with_images or any(sampler.shared for sampler in self.samplers)
 
-    def steps(self, start: int, stop: int) -> Iterator[tuple[list[Batch], Batch]]:
-        """The steps from `start` to `stop`: micro-batches of rows, and what all of them share (prompts, pairs)."""
-        order: list[IntArray] = []
-        epoch = -1
-        for step in range(start, stop):
-            if step // self.steps_per_epoch != epoch:
-                epoch = step // self.steps_per_epoch
-                order = epoch_batches(len(self.rows), self.batch_size * self.accumulate, (*self.seed, epoch))
-            rng = np.random.default_rng([*self.seed, 1, step])
-            parts = np.array_split(order[step % self.steps_per_epoch], self.accumulate) if self.with_images else []
-            own = np.random.default_rng([*self.seed, 2, step])  # another, so that rows are the same whatever is added
-            micro = [{**self._rows(part, rng), **self._own(part, own)} for part in parts]
-            yield micro, self._shared(step, rng)
+    def __getitem__(self, step: int) -> Step:
+        """The batch of one step: micro-batches of rows, and what all of them share."""
+        rng = np.random.default_rng([*self.seed, 1, step])
+        own = np.random.default_rng([*self.seed, 2, step])  # another, so that rows are the same whatever is added
+        parts = np.array_split(self._step_rows(step), self.accumulate) if self.with_images else []
+        micro = [{**self._rows(part, rng), **self._own(part, own)} for part in parts]
+        return micro, self._shared(step, rng)
+
+    def steps(self, start: int, stop: int, *, workers: int = 0) -> Iterator[Step]:
+        """The steps from `start` to `stop`; with `workers`, made ahead by so many processes: the same bits."""
+        return in_order(self, range(start, stop), workers)
+
+    def _step_rows(self, step: int) -> IntArray:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            size = self.batch_size * self.accumulate
+            self._epoch = (epoch, epoch_batches(len(self.rows), size, (*self.seed, epoch)))
+        return self._epoch[1][place]
 
     def _rows(self, indices: IntArray, rng: np.random.Generator) -> Batch:
         texts = [self.rows.texts.sample(int(i), rng, self.max_sentences) for i in indices]

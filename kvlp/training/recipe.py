@@ -16,7 +16,7 @@ from kvlp.errors import ConfigError
 from kvlp.knowledge.embedding.settings import resolve
 from kvlp.training.fusion import FusionPart
 from kvlp.training.objectives import ClipPart, Losses
-from kvlp.training.settings import Positive, Strict
+from kvlp.training.settings import LayerDecay, Positive, Strict
 
 __all__ = [
     "ConceptVectorsPart",
@@ -68,7 +68,8 @@ class DataSettings(Strict):
     `text`: `report`, or `labels` to write sentences from labels even where a report exists, or `auto`: labels only
     where there is no report; `entities` writes a sentence for each finding that the report states or denies, `tags` the
     same in KAD's words ("pneumothorax observation definitely absent"). Rows with neither report nor labels are left out
-    and named in skipped.jsonl; more than the share `max_skipped` of them stops the run.
+    and named in skipped.jsonl; more than the share `max_skipped` of them stops the run. `workers`: so many processes
+    make the batches ahead (0: the run itself does); the batches are the same to the bit.
     """
 
     split: str = "train"
@@ -77,6 +78,7 @@ class DataSettings(Strict):
     max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01
     shuffle_reports: bool = False
     augment: bool = True
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
 
 
 class KnowledgeSettings(Strict):
@@ -135,7 +137,9 @@ class Stage(Strict):
     it), what lasts beside the towers (projections to concepts, query network, fusion) at `head_lr` x lr. `accumulate`
     micro-batches of `batch_size` rows count as one batch for the contrastive losses (cached features: the gradient is
     that of the large batch). With `lock_image` the images are embedded once, as they are, and the text tower alone
-    learns to meet them (Zhai et al. 2022, LiT): much cheaper steps.
+    learns to meet them (Zhai et al. 2022, LiT): much cheaper steps. `image_layer_decay` and `text_layer_decay`: each
+    layer of the tower learns at this share of the rate of the one above it (see `rate_scales`). `freeze_image_blocks`
+    and `freeze_text_blocks`: the stem and so many of the lowest blocks stay as they are.
     """
 
     name: str = "align"
@@ -148,6 +152,10 @@ class Stage(Strict):
     head_lr: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     lock_image: bool = False
+    image_layer_decay: LayerDecay = 1.0
+    text_layer_decay: LayerDecay = 1.0
+    freeze_image_blocks: Annotated[int, Field(ge=0)] = 0
+    freeze_text_blocks: Annotated[int, Field(ge=0)] = 0
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.01
     grad_clip: Annotated[float, Field(gt=0)] = 5.0

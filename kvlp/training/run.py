@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, KvlpError
 from kvlp.training.data import Batches
 from kvlp.training.loop import StepInfo, cosine_schedule, train_steps
+from kvlp.training.optimizer import build_optimizer, choose_trained
 from kvlp.training.recipe import Recipe, Stage
 from kvlp.training.setup import Prepared, finish, prepare
 from kvlp.training.side_by_side import draws
 from kvlp.training.state import latest_state, load_state, save_state
 from kvlp.training.task import PretrainTask
 from kvlp.training.validation import Validation
+from kvlp.training.workers import worker_deaths_named
 
 __all__ = ["VALIDATION", "Interrupted", "Progress", "run_recipe"]
 
@@ -87,7 +89,7 @@ def run_recipe(
     prepared = prepare(recipe, manifest, out, _phases(report), shards=shards)
     validation = Validation.of(recipe, manifest, prepared, out / "cache")
     runner = _Runner(recipe, prepared, validation, out, report)
-    with _stop_signals() as stop:
+    with _stop_signals() as stop, worker_deaths_named():
         runner.run(stop)
     return finish(recipe, prepared, out)
 
@@ -156,10 +158,10 @@ class _Runner:
         torch.manual_seed(self.recipe.seed + number)
         pad_id = self.prepared.tokenize.pad_id
         model: Any = self.prepared.model
-        model.visual.requires_grad_(not stage.lock_image)
-        model.text.requires_grad_(stage.text_lr > 0)
+        still = choose_trained(model, stage)
         task = PretrainTask(model, stage.losses, pad_id=pad_id, heads=self.prepared.heads).to(self.device)
-        optimizer = _optimizer(task, stage)
+        task.still = still
+        optimizer = build_optimizer(task, stage)
         start = load_state(state, task, optimizer)["step"] if state else 0
         batches = self._batches(number, stage, task)
         total = stage.steps or stage.epochs * batches.steps_per_epoch
@@ -170,21 +172,23 @@ class _Runner:
         task.train()
         apart = self._towers_apart(stage)
         torch.set_num_threads(max(1, _threads(self.recipe) // (2 if apart else 1)))
+        made = batches.steps(start, total, workers=self.recipe.data.workers)
         steps = train_steps(
-            task, _moved(batches.steps(start, total), self.device), optimizer, schedule,
+            task, _moved(made, self.device), optimizer, schedule,
             start=start, grad_clip=stage.grad_clip, autocast=self.autocast, side_by_side=apart,
         )  # fmt: skip
         clock = time.perf_counter()
-        for info in steps:
-            log.write(json.dumps(self._metrics_row(number, stage, info)) + "\n")
-            log.flush()
-            self._tell(stage, info, total, (info.step - start) / (time.perf_counter() - clock))
-            if self.validation is not None and (info.step % self.validation.every == 0 or info.step == total):
-                self._validate(number, stage, info.step, task)
-            if stop or info.step % self.recipe.save_every == 0 or info.step == total:
-                self._save(number, info.step, task, optimizer)
-            if stop:
-                raise Interrupted(f"stopped after step {info.step} of {total}; go on with --resume")
+        with closing(made):
+            for info in steps:
+                log.write(json.dumps(self._metrics_row(number, stage, info)) + "\n")
+                log.flush()
+                self._tell(stage, info, total, (info.step - start) / (time.perf_counter() - clock))
+                if self.validation is not None and (info.step % self.validation.every == 0 or info.step == total):
+                    self._validate(number, stage, info.step, task)
+                if stop or info.step % self.recipe.save_every == 0 or info.step == total:
+                    self._save(number, info.step, task, optimizer)
+                if stop:
+                    raise Interrupted(f"stopped after step {info.step} of {total}; go on with --resume")
 
     def _towers_apart(self, stage: Stage) -> bool:
         """Whether both towers train at once: on a processor of several cores, if none of them draws random numbers."""
@@ -257,25 +261,6 @@ def _require_room(piece: dict[str, Tensor], rows: int) -> None:
             f"lock_image with a loss on the places of images keeps {need / 2**30:.0f} GiB of features, more than "
             f"{MOST_LOCKED / 2**30:.0f}; leave that loss out of this stage, or set lock_image to false"
         )
-
-
-def _optimizer(task: PretrainTask, stage: Stage) -> torch.optim.Optimizer:
-    """AdamW; vectors and scalars (norms, biases, scales) are not decayed; text tower and heads have their own rates."""
-    rates = {"model.text.": stage.text_lr, "heads.": stage.head_lr}
-    groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in task.named_parameters():
-        if parameter.requires_grad:
-            kind = next((prefix for prefix in rates if name.startswith(prefix)), "")
-            groups.setdefault((kind, parameter.ndim > 1), []).append(parameter)
-    settings = [
-        {
-            "params": parameters,
-            "weight_decay": stage.weight_decay if is_matrix else 0.0,
-            "lr_scale": rates.get(kind, 1.0),
-        }
-        for (kind, is_matrix), parameters in groups.items()
-    ]
-    return torch.optim.AdamW(settings, lr=stage.lr, betas=(0.9, 0.98), eps=1e-6)
 
 
 def _autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
