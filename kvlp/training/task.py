@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,9 +53,17 @@ class PretrainTask(nn.Module):
         self.model: Any = model  # open_clip's methods are not those of every nn.Module
         self.losses = nn.ModuleDict({name: part.loss() for name, part in self.parts.items()})
         self.heads = nn.ModuleDict(dict(heads or {}))
+        self.still: Sequence[nn.Module] = ()  # parts of the towers that stay in evaluation mode
         for name, part in self.parts.items():
             if part.head and part.head not in self.heads:
                 raise ConfigError(f"the loss {name} works through the head {part.head}, which the recipe does not have")
+
+    def train(self, mode: bool = True) -> PretrainTask:  # noqa: FBT001 the signature is torch's
+        """Switch to training, all but what is `still`."""
+        super().train(mode)
+        for module in self.still:
+            module.eval()
+        return self
 
     def encode(self, batch: dict[str, Tensor]) -> Features:
         """Embed the rows of a micro-batch: image_emb and, for each text that a loss needs, NAME_emb; of unit norm.
