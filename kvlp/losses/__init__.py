@@ -17,6 +17,7 @@ from kvlp.losses.knowledge_align import KnowledgeAlignLoss
 from kvlp.losses.local_align import LocalAlignLoss, phrase_heat_maps
 from kvlp.losses.masked_image import MaskedImageLoss
 from kvlp.losses.masked_language import MaskedLanguageLoss
+from kvlp.losses.momentum import MomentumContrastLoss
 from kvlp.losses.output import LossOutput
 from kvlp.losses.polarity import PolarityLoss
 from kvlp.losses.query_state import QueryStateLoss
@@ -35,6 +36,7 @@ __all__ = [
     "LossOutput",
     "MaskedImageLoss",
     "MaskedLanguageLoss",
+    "MomentumContrastLoss",
     "PolarityLoss",
     "QueryStateLoss",
     "SigLipLoss",
@@ -56,6 +58,7 @@ LOSSES: dict[str, type[nn.Module]] = {
     "local_align": LocalAlignLoss,
     "masked_image": MaskedImageLoss,
     "masked_language": MaskedLanguageLoss,
+    "momentum": MomentumContrastLoss,
     "polarity": PolarityLoss,
     "query_state": QueryStateLoss,
     "siglip": SigLipLoss,
