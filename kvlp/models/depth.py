@@ -1,4 +1,4 @@
-"""How deep each parameter of a tower lies: the stem is layer 0, the lowest block 1, what follows the blocks the last."""
+"""How deep each parameter of a tower lies: the stem is layer 0, then the blocks, then what follows them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _of_timm(trunk: Any) -> dict[str, tuple[int, ...] | None]:
 
 
 def _numbered(name: str) -> bool:
-    """Whether a parameter of timm's stands in a row of blocks: `blocks.3.`, `stages.1.0.`, `layer2.1.`, `denseblock1.`"""
+    """Whether a parameter of timm's stands in a row of blocks: `blocks.3.`, `stages.1.0.`, `layer2.1.`."""
     return re.search(r"(?:blocks?|stages?|layers?)\.?\d+\.", name) is not None
 
 
