@@ -63,7 +63,7 @@ class MomentumContrastLoss(nn.Module):
         parts = {"image_to_text": to_text.detach(), "text_to_image": to_image.detach()}
         return LossOutput((to_text + to_image) / 2, parts)
 
-    def _side(  # noqa: PLR0913
+    def _side(
         self,
         asked: Tensor,
         copy: Tensor,

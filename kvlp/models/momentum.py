@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kvlp.errors import ConfigError, ShapeError
 
-__all__ = ["FeatureQueue", "MomentumCopy", "QueueRows"]
+__all__ = ["FeatureQueue", "MomentumCopy", "MomentumMemory", "QueueRows"]
 
 
 class MomentumCopy(nn.Module):
@@ -114,3 +114,21 @@ class FeatureQueue(nn.Module):
         size, count = len(self.keys), len(self)
         places = (int(self.pushed) - count + torch.arange(count, device=self.keys.device)) % size
         return QueueRows(self.emb[places], self.keys[places])
+
+
+class MomentumMemory(nn.Module):
+    """What momentum contrast remembers from step to step: a copy of the dual encoder and a queue for each side.
+
+    `share` rises from 0 to 1 while the first `ramp` rows are pushed; with `ramp` 0 it is 1 from the start.
+    """
+
+    def __init__(self, model: nn.Module, *, momentum: float, queue: int, dim: int, ramp: float) -> None:
+        super().__init__()
+        self.model = MomentumCopy(model, momentum=momentum)
+        self.images, self.texts = FeatureQueue(queue, dim), FeatureQueue(queue, dim)
+        self.ramp = ramp
+
+    @property
+    def share(self) -> float:
+        """How far the copies' opinion counts by now, in [0, 1]."""
+        return min(1.0, int(self.images.pushed) / self.ramp) if self.ramp else 1.0

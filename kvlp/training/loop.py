@@ -92,6 +92,7 @@ def train_steps(
         if finite:
             optimizer.step()
             task.clamp_scales()
+            task.remember()
         bad = 0 if finite else bad + 1
         done = time.perf_counter()
         yield StepInfo(

@@ -14,7 +14,7 @@ from kvlp.errors import ConfigError
 from kvlp.losses.output import LossOutput
 from kvlp.models.image_tokens import encode_with_tokens
 from kvlp.training.objectives import Losses
-from kvlp.training.objectives.part import Inputs
+from kvlp.training.objectives.part import Inputs, Sources
 
 __all__ = ["MAX_LOG_SCALE", "PretrainTask"]
 
@@ -35,14 +35,20 @@ class PretrainTask(nn.Module):
 
     `model` is an open_clip dual encoder (encode_image, encode_text, logit_scale). The learned numbers of a loss belong
     to the stage and are not saved in the model. `heads` last over the stages, also through those whose losses do not
-    work through them, and are saved beside the model.
+    work through them, and are saved beside the model. What losses remember (`memories`) is state of the stage.
 
     Raises:
         ConfigError: a loss works through a head that there is none of.
     """
 
     def __init__(
-        self, model: nn.Module, losses: Losses, *, pad_id: int = 0, heads: Mapping[str, nn.Module] | None = None
+        self,
+        model: nn.Module,
+        losses: Losses,
+        *,
+        pad_id: int = 0,
+        heads: Mapping[str, nn.Module] | None = None,
+        sources: Sources | None = None,
     ) -> None:
         super().__init__()
         active = losses.active
@@ -57,6 +63,11 @@ class PretrainTask(nn.Module):
         for name, part in self.parts.items():
             if part.head and part.head not in self.heads:
                 raise ConfigError(f"the loss {name} works through the head {part.head}, which the recipe does not have")
+        self.memories = nn.ModuleDict()
+        for part in self.parts.values() if sources is not None else ():
+            found = part.memories(model, sources)
+            self.memories.update({name: one for name, one in found.items() if name not in self.memories})
+        self._computed: dict[str, Inputs] = {}  # what the last losses were computed from, for `remember`
 
     def train(self, mode: bool = True) -> PretrainTask:  # noqa: FBT001 the signature is torch's
         """Switch to training, all but what is `still`."""
@@ -71,7 +82,7 @@ class PretrainTask(nn.Module):
         Losses that look at both towers at once add features of their own.
         """
         found = {**self.encode_images(batch), **self.encode_reports(batch)}
-        own = [part.encode(self.model, dict(self.heads.items()), batch, found) for part in self.parts.values()]
+        own = [part.encode(self.model, self._modules_by_name(), batch, found) for part in self.parts.values()]
         return {**found, **{name: value for one in own for name, value in one.items()}}
 
     def encode_images(self, batch: dict[str, Tensor]) -> Features:
@@ -113,17 +124,30 @@ class PretrainTask(nn.Module):
         """Weighted sum of the stage's losses; parts are named `loss` or `loss.part`."""
         total = next(iter(features.values())).new_zeros((), dtype=torch.float32)
         parts: dict[str, Tensor] = {}
+        self._computed = {}
         for name, part in self.parts.items():
             if not features.keys() >= set(part.needs()):
                 continue
             learned: Any = self.learned[name]
             scale = self.model.logit_scale.exp()
-            x = Inputs(features, batch, shared, dict(learned.items()), dict(self.heads.items()), scale)
+            x = Inputs(features, batch, shared, dict(learned.items()), self._modules_by_name(), scale)
+            if self.memories:
+                self._computed[name] = x
             output = part.compute(self.losses[name], x)
             total = total + part.weight * output.total
             parts[name] = output.total.detach()
             parts.update({f"{name}.{key}": value for key, value in output.parts.items()})
         return LossOutput(total, parts)
+
+    def _modules_by_name(self) -> dict[str, nn.Module]:
+        return {**dict(self.heads.items()), **dict(self.memories.items())}
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Let each loss remember what it needs of a step that was taken; of one that was not, nothing is kept."""
+        for name, x in self._computed.items():
+            self.parts[name].after_step(self.model, x)
+        self._computed = {}
 
     @torch.no_grad()
     def clamp_scales(self) -> None:

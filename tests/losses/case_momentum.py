@@ -16,7 +16,7 @@ NONE = np.zeros((0, 2))
 HELD = 3
 
 
-def _inputs(  # noqa: PLR0913
+def _inputs(
     image: Any,
     text: Any,
     image_copy: Any,

@@ -10,6 +10,7 @@ from kvlp.training.objectives.entity import EntityPart
 from kvlp.training.objectives.graph_matching import GraphMatchingPart
 from kvlp.training.objectives.knowledge import KnowledgePart
 from kvlp.training.objectives.local_align import LocalAlignPart
+from kvlp.training.objectives.momentum import MomentumPart
 from kvlp.training.objectives.part import Active, LossPart
 from kvlp.training.objectives.polarity import PolarityPart
 from kvlp.training.objectives.query import QueryPart
@@ -26,6 +27,7 @@ __all__ = [
     "KnowledgePart",
     "LocalAlignPart",
     "Losses",
+    "MomentumPart",
     "PolarityPart",
     "QueryPart",
     "SigLipPart",
@@ -46,6 +48,7 @@ class Losses(Strict):
     siglip: SigLipPart | None = None
     local_align: LocalAlignPart | None = None
     graph_matching: GraphMatchingPart | None = None
+    momentum: MomentumPart | None = None
 
     @property
     def active(self) -> Active:

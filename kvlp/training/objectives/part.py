@@ -50,6 +50,8 @@ class Sources:
         uses_graph: False where the recipe leaves the graph out.
         texts: the sentences and labels of the training rows.
         tokenize: texts -> token ids, for a loss that works on single words.
+        keys: names of the rows for files and messages (hashes); groups: (N,) integers, equal where two rows are of one
+            patient or study; both empty where there are no rows.
     """
 
     graph: KnowledgeGraph
@@ -57,6 +59,8 @@ class Sources:
     uses_graph: bool
     texts: TextRows
     tokenize: TextTokenizer
+    keys: Sequence[str] = ()
+    groups: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Inputs:
         batch: `labels` (B, C) with 1, 0, -1 uncertain, NaN; `signature` (B,); integers of the row samplers.
         shared: integers of the shared samplers.
         learned: this loss's own learned numbers, by name.
-        heads: modules that last over the stages, by name.
+        heads: modules that last over the stages, and what losses remember, by name.
         logit_scale: the model's scale, exponentiated.
     """
 
@@ -110,6 +114,18 @@ class LossPart(Strict):
         """What it draws for each step."""
         del sources
         return Samplers()
+
+    def memories(self, model: Any, sources: Sources) -> dict[str, nn.Module]:
+        """What it remembers from step to step, by name: part of the run's state, not of the checkpoint.
+
+        Losses that name the same share it; the first of them makes it.
+        """
+        del model, sources
+        return {}
+
+    def after_step(self, model: Any, x: Inputs) -> None:
+        """Bring what it remembers up to date; called after each step that was taken, with what it was computed from."""
+        del model, x
 
     def encode(
         self, model: Any, heads: Mapping[str, Any], batch: Mapping[str, Tensor], features: Mapping[str, Tensor]
