@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kvlp.datasets.files import atomic_write
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, KvlpError
+from kvlp.training.average import WeightAverage
 from kvlp.training.data import Batches
 from kvlp.training.loop import StepInfo, cosine_schedule, train_steps
 from kvlp.training.optimizer import build_optimizer, choose_trained
 from kvlp.training.recipe import Recipe, Stage
+from kvlp.training.run_folder import METRICS, VALIDATION, open_run_folder, rows_up_to
 from kvlp.training.setup import Prepared, finish, prepare
 from kvlp.training.side_by_side import draws
 from kvlp.training.state import latest_state, load_state, save_state
@@ -34,9 +35,6 @@ from kvlp.training.workers import worker_deaths_named
 __all__ = ["VALIDATION", "Interrupted", "Progress", "run_recipe"]
 
 _LOG = logging.getLogger(__name__)
-
-#: Figures on held-out images, a row now and then.
-VALIDATION = "validation.jsonl"
 
 #: Images of a locked tower are embedded so many at a time.
 EMBEDDED_AT_ONCE = 256
@@ -82,7 +80,7 @@ def run_recipe(
         Interrupted: SIGTERM or Ctrl-C arrived; the state is written.
     """
     report = progress or (lambda _: None)
-    _open_run_folder(recipe, manifest, out, resume=resume)
+    open_run_folder(recipe, manifest, out, resume=resume)
     if (out / "checkpoint" / "kvlp.json").is_file():
         return out / "checkpoint"
     torch.set_num_threads(_threads(recipe))
@@ -96,27 +94,6 @@ def run_recipe(
 
 def _threads(recipe: Recipe) -> int:
     return recipe.threads or os.cpu_count() or 1
-
-
-def _open_run_folder(recipe: Recipe, manifest: Manifest, out: Path, *, resume: bool) -> None:
-    identity = json.dumps({"recipe": recipe.model_dump(mode="json"), "data": manifest.content_hash}, sort_keys=True)
-    marker = out / "run.json"
-    if marker.is_file():
-        if not resume:
-            raise ConfigError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
-        if marker.read_text(encoding="utf-8") != identity:
-            raise ConfigError(f"{out} holds a run of another recipe or of other data; choose another --out")
-        return
-    if resume and not out.exists():
-        raise ConfigError(f"{out}: nothing to resume there; leave out --resume to start")
-    if out.is_file():
-        raise ConfigError(f"{out}: expected a folder to write to, got a file")
-    left = [name for name in ("states", "metrics.jsonl", VALIDATION, "checkpoint") if (out / name).exists()]
-    if left:
-        raise ConfigError(f"{out} holds {left[0]} of a run that run.json does not tell of; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    atomic_write(out / "recipe.yaml", recipe.to_yaml().encode())
-    atomic_write(marker, identity.encode())
 
 
 def _phases(report: Callable[[Progress], None]) -> Callable[[str, int, int, float], None]:
@@ -141,17 +118,20 @@ class _Runner:
         self.recipe, self.prepared, self.out, self.report = recipe, prepared, out, report
         self.device = next(prepared.model.parameters()).device
         self.autocast = _autocast(recipe.precision, self.device)
+        self.average = WeightAverage(prepared.model, prepared.heads, decay=recipe.ema) if recipe.ema else None
         self.began = time.perf_counter()
 
     def run(self, stop: list[int]) -> None:
         state = latest_state(self.out / "states")
         done = json.loads((state / "state.json").read_text(encoding="utf-8"))["progress"] if state else None
         first = done["stage"] if done else 0
-        for name in ("metrics.jsonl", VALIDATION):
-            _truncate_metrics(self.out / name, first, done["step"] if done else 0)
-        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        for name in (METRICS, VALIDATION):
+            rows_up_to(self.out / name, first, done["step"] if done else 0)
+        with (self.out / METRICS).open("a", encoding="utf-8") as log:
             for number in range(first, len(self.recipe.stages)):
                 self._stage(number, state if number == first else None, log, stop)
+        if self.average is not None:
+            self.average.give(self.prepared.model, self.prepared.heads)
 
     def _stage(self, number: int, state: Path | None, log: Any, stop: list[int]) -> None:
         stage = self.recipe.stages[number]
@@ -159,8 +139,10 @@ class _Runner:
         pad_id = self.prepared.tokenize.pad_id
         model: Any = self.prepared.model
         still = choose_trained(model, stage)
-        task = PretrainTask(model, stage.losses, pad_id=pad_id, heads=self.prepared.heads).to(self.device)
-        task.still = still
+        task = PretrainTask(
+            model, stage.losses, pad_id=pad_id, heads=self.prepared.heads, sources=self.prepared.sources
+        ).to(self.device)
+        task.still, task.average = still, self.average
         optimizer = build_optimizer(task, stage)
         start = load_state(state, task, optimizer)["step"] if state else 0
         batches = self._batches(number, stage, task)
@@ -180,6 +162,8 @@ class _Runner:
         clock = time.perf_counter()
         with closing(made):
             for info in steps:
+                if self.average is not None and not info.skipped:
+                    self.average.follow(self.prepared.model, self.prepared.heads)
                 log.write(json.dumps(self._metrics_row(number, stage, info)) + "\n")
                 log.flush()
                 self._tell(stage, info, total, (info.step - start) / (time.perf_counter() - clock))
@@ -231,7 +215,7 @@ class _Runner:
         """Write a row of figures on held-out images; weights and random numbers stay as they are."""
         assert self.validation is not None
         with self.autocast():
-            figures = self.validation(task.model)
+            figures = self.validation(task.model if self.average is None else self.average.model.copy)
         task.train()
         row = {"stage": number, "name": stage.name, "step": step, **figures}
         with (self.out / VALIDATION).open("a", encoding="utf-8") as log:
@@ -277,21 +261,6 @@ def _moved(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
             [{k: v.to(device, non_blocking=True) for k, v in batch.items()} for batch in micro],
             {k: v.to(device, non_blocking=True) for k, v in shared.items()},
         )
-
-
-def _truncate_metrics(path: Path, stage: int, step: int) -> None:
-    """Drop the rows of steps that a killed run took after its last state: they will be taken again."""
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if (row["stage"], row["step"]) <= (stage, step):
-            kept.append(line + "\n")
-    path.write_text("".join(kept), encoding="utf-8")
 
 
 @contextmanager
