@@ -30,6 +30,7 @@ from kvlp.models.towers import has_weights, model_config
 from kvlp.tokenizers import TextTokenizer, build_tokenizer, load_tokenizer
 from kvlp.training.data import TrainingRows
 from kvlp.training.fusion import build_fusion, fusion_concepts
+from kvlp.training.groups import row_groups
 from kvlp.training.objectives.part import Sources
 from kvlp.training.pixels import cached_pixels
 from kvlp.training.recipe import Recipe
@@ -57,6 +58,7 @@ class Prepared:
         concept_vectors: the vectors that the recipe names, or None.
         heads: modules that last over the stages and are saved beside the model: concept_align, the projections to these
             vectors; query, the query network; fusion, image and text with what they name.
+        groups: for each row a number, equal for rows of one patient or study.
     """
 
     graph: KnowledgeGraph
@@ -74,11 +76,13 @@ class Prepared:
     start: Model | None = None
     concept_vectors: ConceptVectors | None = None
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
+    groups: tuple[int, ...] = ()
 
     @property
     def sources(self) -> Sources:
         """What losses draw their texts from."""
-        return Sources(self.graph, self.taught, self.uses_graph, self.rows.texts, self.tokenize)
+        shared = (self.graph, self.taught, self.uses_graph, self.rows.texts, self.tokenize)
+        return Sources(*shared, keys=tuple(self.rows.keys), groups=self.groups)
 
 
 def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shards: Path | None = None) -> Prepared:
@@ -138,6 +142,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         start=started,
         concept_vectors=vectors,
         heads=heads,
+        groups=row_groups(rows),
     )
 
 
