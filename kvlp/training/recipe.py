@@ -206,7 +206,8 @@ class Recipe(Strict):
     """All settings of a run. See the shipped recipes for examples: `kvlp recipes ls`.
 
     A recipe's file may instead name another one as its `base` and `set` some of its keys (dotted: `stages.0.lr: 1e-3`).
-    With `as_published` each of its `differences` takes the published value.
+    With `as_published` each of its `differences` takes the published value. `ema`: a moving average of the weights with
+    this decay is what is scored and saved (see `WeightAverage`).
     """
 
     name: str
@@ -217,6 +218,7 @@ class Recipe(Strict):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     save_every: Positive = 50
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     model: ModelSettings = ModelSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     data: DataSettings = DataSettings()

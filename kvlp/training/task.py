@@ -60,6 +60,7 @@ class PretrainTask(nn.Module):
         self.losses = nn.ModuleDict({name: part.loss() for name, part in self.parts.items()})
         self.heads = nn.ModuleDict(dict(heads or {}))
         self.still: Sequence[nn.Module] = ()  # parts of the towers that stay in evaluation mode
+        self.average: nn.Module | None = None  # of the weights; here so that it is saved with them
         for name, part in self.parts.items():
             if part.head and part.head not in self.heads:
                 raise ConfigError(f"the loss {name} works through the head {part.head}, which the recipe does not have")
