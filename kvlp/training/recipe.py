@@ -207,7 +207,8 @@ class Recipe(Strict):
 
     A recipe's file may instead name another one as its `base` and `set` some of its keys (dotted: `stages.0.lr: 1e-3`).
     With `as_published` each of its `differences` takes the published value. `ema`: a moving average of the weights with
-    this decay is what is scored and saved (see `WeightAverage`).
+    this decay is what is scored and saved (see `WeightAverage`). `grad_checkpointing`: that tower computes its blocks
+    again for the gradient instead of keeping them, for less memory.
     """
 
     name: str
@@ -219,6 +220,7 @@ class Recipe(Strict):
     threads: Annotated[int, Field(ge=0)] = 0
     save_every: Positive = 50
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    grad_checkpointing: Literal["image", "text", "both"] | None = None
     model: ModelSettings = ModelSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     data: DataSettings = DataSettings()

@@ -21,6 +21,7 @@ from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, DataError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.knowledge.names import AND_OTHERS
+from kvlp.models.checkpointing import checkpoint_blocks
 from kvlp.models.concept_head import ConceptHead
 from kvlp.models.dual_encoder import build_dual_encoder
 from kvlp.models.initialise import start_as_mean_of_words
@@ -113,6 +114,9 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         start_as_mean_of_words(model, eos_id=tokenizer.sep_token_id)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).to(memory_format=torch.channels_last)
+    for tower, key in ((model.visual, "image"), (model.text, "text")):
+        if recipe.grad_checkpointing in (key, "both"):
+            checkpoint_blocks(tower)
     pixels, exposure = cached_pixels(
         rows, preprocess, out / "cache", shards=shards,
         progress=lambda done, total, rate: phase("decode images", done, total, rate),
