@@ -11,16 +11,17 @@ wins, and groups do not disturb each other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from kvlp.knowledge.linking.normalise import normalise
 
-__all__ = ["Dictionary", "expand"]
+__all__ = ["Dictionary", "beginnings_of", "expand"]
 
 T = TypeVar("T")
 Found: TypeAlias = "tuple[int, int, T]"
 _CROSSES = re.compile(r"[,;:()\[\]!?]|\.\s|\n\s*\n")
+_PLAIN = re.compile(r"[a-z0-9 ]*")
 _GROUP = re.compile(r"\(([^()]*)\)")
 
 
@@ -29,21 +30,23 @@ class Dictionary(Generic[T]):
 
     Args:
         groups: for each group a mapping from a normalised phrase to what it means.
+        beginnings: those of the first group's phrases, where they are known (see `beginnings_of`).
     """
 
-    def __init__(self, groups: Sequence[Mapping[str, T]]) -> None:
+    def __init__(self, groups: Sequence[Mapping[str, T]], beginnings: Collection[str] | None = None) -> None:
         self._n_groups = len(groups)
+        first, *others = groups
+        begun = beginnings_of(first) if beginnings is None else beginnings
+        beginnings = {*begun, *beginnings_of(phrase for group in others for phrase in group)}
         # a phrase -> (group, meaning) pairs; empty for what is no phrase but begins one
-        self._meanings: dict[str, tuple[tuple[int, T], ...]] = {}
-        for number, group in enumerate(groups):
-            pairs = {id(meaning): ((number, meaning),) for meaning in group.values()}
+        self._meanings: dict[str, tuple[tuple[int, T], ...]] = dict.fromkeys(beginnings, ())
+        pairs = {id(meaning): ((0, meaning),) for meaning in first.values()}
+        self._meanings.update(zip(first, [pairs[id(meaning)] for meaning in first.values()], strict=True))
+        for number, group in enumerate(others, 1):
             for phrase, meaning in group.items():
-                self._meanings[phrase] = self._meanings.get(phrase, ()) + pairs[id(meaning)]
+                self._meanings[phrase] = (*self._meanings.get(phrase, ()), (number, meaning))
         self._meanings.pop("", None)
-        self._size = len(self._meanings)
-        beginnings = _beginnings(self._meanings)
-        for beginning in beginnings:
-            self._meanings.setdefault(beginning, ())
+        self._size = sum(map(bool, self._meanings.values()))
         # words with which longer phrases begin
         self._first_words = {b for b in beginnings if " " not in b}
 
@@ -86,7 +89,7 @@ def _same(start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _beginnings(phrases: Iterable[str]) -> set[str]:
+def beginnings_of(phrases: Iterable[str]) -> set[str]:
     """The phrases without their last word, without their last two words ... down to one word."""
     found: set[str] = set()
     todo = {p.rpartition(" ")[0] for p in phrases}
@@ -101,6 +104,7 @@ def expand(phrases: Sequence[str]) -> Iterator[str]:
     for phrase in phrases:
         match = _GROUP.search(phrase)
         if match is None:
-            yield " ".join(normalise(phrase).text.split())
+            plain = phrase if _PLAIN.fullmatch(phrase) else normalise(phrase).text
+            yield " ".join(plain.split())
         else:
             yield from expand([phrase[: match.start()] + word + phrase[match.end() :] for word in match[1].split("|")])

@@ -61,12 +61,13 @@ class Spelling:
     Args:
         surfaces: normalised surfaces of the graph.
         phrases: normalised phrases of the rules.
+        words: the words of the surfaces, where they are known.
     """
 
-    def __init__(self, surfaces: Collection[str], phrases: Iterable[str]) -> None:
+    def __init__(self, surfaces: Collection[str], phrases: Iterable[str], words: frozenset[str] | None = None) -> None:
         self._surfaces = surfaces
         self._phrases = frozenset(phrases)
-        self._meant = frozenset(" ".join(surfaces).split())
+        self._meant = frozenset(" ".join(surfaces).split()) if words is None else words
         self._words = self._meant.union(" ".join(self._phrases).split())
         self._known = self._words | known_words()
         self._fixed: dict[str, Edit | None] = {}

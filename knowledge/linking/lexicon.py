@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from kvlp.knowledge.linking.ambiguity import Sense, add_listed, graph_senses
 from kvlp.knowledge.linking.assertion import read_rules
 from kvlp.knowledge.linking.attributes import Anatomy, anatomy_of
+from kvlp.knowledge.linking.dictionary import beginnings_of
 from kvlp.knowledge.linking.normalise import variants
 from kvlp.knowledge.linking.statements import StatementWords, statement_words
 
@@ -51,13 +52,17 @@ class Lexicon:
         said: subjects and predicates of statements.
         anatomy: places and sides, or None where attributes are left out.
         senses: normalised surface -> its meanings, where it has several.
+        beginnings: what is left of the surfaces without their last words, down to one word.
+        words: every word of the surfaces.
     """
 
     surfaces: dict[str, Entry]
     asserted: dict[str, bool]
     said: StatementWords
     anatomy: Anatomy | None
-    senses: dict[str, tuple[Sense, ...]] = field(default_factory=dict)
+    senses: dict[str, tuple[Sense, ...]]
+    beginnings: frozenset[str]
+    words: frozenset[str]
 
 
 class LinkerOptions(NamedTuple):
@@ -91,7 +96,10 @@ def lexicon_of(graph: KnowledgeGraph, types: Collection[str] | None = None, *, a
     senses = graph_senses(graph, {form: [c for _, c in sorted(rows)] for form, rows in shared.items()}, asserted)
     add_listed(surfaces, senses, Entry)
     anatomy = anatomy_of(graph) if attributes else None
-    return Lexicon(surfaces, asserted, statement_words(graph, types), anatomy, senses)
+    words = frozenset(" ".join(surfaces).split())
+    return Lexicon(
+        surfaces, asserted, statement_words(graph, types), anatomy, senses, frozenset(beginnings_of(surfaces)), words
+    )
 
 
 def _add(best: dict[str, _Best], shared: _Shared, concept: str, surfaces: Collection[str], *, asserted: bool) -> None:

@@ -101,11 +101,13 @@ class EntityLinker:
         self._attributes = AttributeReader(lexicon.anatomy) if lexicon.anatomy else None
         cues = self._attributes.words if self._attributes else {}
         groups: list[dict[str, Any]] = [self._surfaces, read_rules().words, said.subjects, said.predicates, cues]
-        self._dictionary: Dictionary[Any] = Dictionary(groups)
+        self._dictionary: Dictionary[Any] = Dictionary(groups, lexicon.beginnings)
         self._ambiguous = frozenset(self._surfaces[form].concept for form in lexicon.senses)
         self._menders: list[Callable[[str], list[Edit]]] = []
         if options.spelling:
-            self._menders.append(Spelling(self._surfaces, [p for group in groups[1:] for p in group]).edits)
+            self._menders.append(
+                Spelling(self._surfaces, [p for group in groups[1:] for p in group], lexicon.words).edits
+            )
         if options.abbreviations != "none":
             self._menders.append(partial(abbreviation_edits, find=finder(options.abbreviations)))
 
@@ -133,10 +135,11 @@ class EntityLinker:
         Raises:
             KnowledgeError: no such file, a damaged one, one of another graph, or one that another version made.
         """
-        from kvlp.knowledge.linking.saved import load_linker
+        from kvlp.knowledge.linking.saved import load_linker, nothing_collected
 
         linker = cls.__new__(cls)
-        linker._set_up(*load_linker(Path(path), graph))
+        with nothing_collected():
+            linker._set_up(*load_linker(Path(path), graph))
         linker._remember = remember
         return linker
 

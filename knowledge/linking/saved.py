@@ -6,11 +6,12 @@ that makes a lexicon. A file that does not fit is refused, since it would read r
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from functools import cache
 from pathlib import Path
@@ -27,12 +28,13 @@ from kvlp.typing import Assertion
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
 
-__all__ = ["FORMAT", "load_linker", "made_by", "save_linker"]
+__all__ = ["FORMAT", "load_linker", "made_by", "nothing_collected", "save_linker"]
 
 T = TypeVar("T")
 #: version of the file's layout
-FORMAT = 1
+FORMAT = 2
 _KIND = "kvlp linker"
+_LINE = "\n"
 _AGAIN = "save it again with EntityLinker(graph).save(...)"
 
 
@@ -88,6 +90,18 @@ def load_linker(path: Path, graph: KnowledgeGraph | None = None) -> tuple[str, L
         raise KnowledgeError(f"{path}: not the content of a saved linker; {_AGAIN}") from None
 
 
+@contextmanager
+def nothing_collected() -> Iterator[None]:
+    """Make many objects that all stay, without a search for garbage among them every so often."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 @cache
 def made_by() -> str:
     """Hash of the rules and of the code of this folder, which make a lexicon."""
@@ -120,12 +134,14 @@ def _columns(lexicon: Lexicon) -> dict[str, Any]:
         "concepts": list(concepts),
         "asserted": [int(a) for a in lexicon.asserted.values()],
         "entries": [[concepts[e.concept], e.score, int(e.capitals)] for e in entries],
-        "surfaces": list(lexicon.surfaces),
+        "surfaces": _LINE.join(lexicon.surfaces),
         "meanings": [entries[e] for e in lexicon.surfaces.values()],
         "subjects": lexicon.said.subjects,
         "predicates": lexicon.said.predicates,
         "anatomy": None if anatomy is None else _anatomy_columns(anatomy),
         "senses": lexicon.senses,
+        "beginnings": _LINE.join(sorted(lexicon.beginnings)),
+        "words": _LINE.join(sorted(lexicon.words)),
     }
 
 
@@ -152,10 +168,17 @@ def _lexicon(columns: Mapping[str, Any]) -> Lexicon:
     concepts: list[str] = columns["concepts"]
     asserted = dict(zip(concepts, map(bool, columns["asserted"]), strict=True))
     entries = [Entry(concepts[n], score, asserted[concepts[n]], bool(c)) for n, score, c in columns["entries"]]
-    surfaces = dict(zip(columns["surfaces"], [entries[n] for n in columns["meanings"]], strict=True))
+    surfaces = dict(zip(_lines(columns["surfaces"]), [entries[n] for n in columns["meanings"]], strict=True))
     said = StatementWords(*(_says(columns[name]) for name in ("subjects", "predicates")))
     senses = {form: tuple(Sense(*_tuples(sense)) for sense in row) for form, row in columns["senses"].items()}
-    return Lexicon(surfaces, asserted, said, _anatomy(columns["anatomy"]), senses)
+    anatomy = _anatomy(columns["anatomy"])
+    beginnings, words = (frozenset(_lines(columns[name])) for name in ("beginnings", "words"))
+    return Lexicon(surfaces, asserted, said, anatomy, senses, beginnings, words)
+
+
+def _lines(column: str) -> list[str]:
+    """Normalised phrases, written as one string: that is read several times faster than a list of them."""
+    return column.split(_LINE) if column else []
 
 
 def _tuples(row: Iterable[Any]) -> list[Any]:
