@@ -9,6 +9,7 @@ from torch import nn
 
 from kvlp.errors import ConfigError
 from kvlp.models.depth import parameter_layers
+from kvlp.training.lora import is_adapter
 from kvlp.training.recipe import Stage
 from kvlp.training.task import PretrainTask
 
@@ -19,8 +20,8 @@ def choose_trained(model: Any, stage: Stage) -> tuple[nn.Module, ...]:
     """Let the towers' parameters ask for gradients as the stage says.
 
     Returns:
-        The modules whose parameters are frozen as the lowest blocks of a tower: keep them in evaluation mode, so that
-        their batch statistics stay as well.
+        The modules whose parameters are frozen as the lowest blocks of a tower, or beside adapters: keep them in
+        evaluation mode, so that their batch statistics stay as well.
 
     Raises:
         ConfigError: more blocks are to be frozen than the tower has.
@@ -28,12 +29,20 @@ def choose_trained(model: Any, stage: Stage) -> tuple[nn.Module, ...]:
     model.visual.requires_grad_(not stage.lock_image)
     model.text.requires_grad_(stage.text_lr > 0)
     frozen = {
+        *_beside_adapters(model),
         *_lowest(model.visual, stage.freeze_image_blocks, "freeze_image_blocks", "lock_image to true"),
         *_lowest(model.text, stage.freeze_text_blocks, "freeze_text_blocks", "text_lr to 0"),
     }
     for parameter in frozen:
         parameter.requires_grad_(False)
     return tuple(m for m in model.modules() if frozen and _all_in(m, frozen))
+
+
+def _beside_adapters(model: Any) -> list[nn.Parameter]:
+    """Where there are adapters, every other parameter of the towers."""
+    towers = [(n, p) for n, p in model.named_parameters() if n.startswith(("visual.", "text."))]
+    adapted = any(is_adapter(name) for name, _ in towers)
+    return [parameter for name, parameter in towers if adapted and not is_adapter(name)]
 
 
 def _all_in(module: nn.Module, frozen: set[nn.Parameter]) -> bool:

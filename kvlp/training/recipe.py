@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from kvlp.errors import ConfigError
 from kvlp.knowledge.embedding.settings import resolve
 from kvlp.training.fusion import FusionPart
+from kvlp.training.lora import LoraPart
 from kvlp.training.objectives import ClipPart, Losses
 from kvlp.training.settings import LayerDecay, Positive, Strict
 
@@ -208,7 +209,7 @@ class Recipe(Strict):
     A recipe's file may instead name another one as its `base` and `set` some of its keys (dotted: `stages.0.lr: 1e-3`).
     With `as_published` each of its `differences` takes the published value. `ema`: a moving average of the weights with
     this decay is what is scored and saved (see `WeightAverage`). `grad_checkpointing`: that tower computes its blocks
-    again for the gradient instead of keeping them, for less memory.
+    again for the gradient instead of keeping them, for less memory. `lora`: of the towers only adapters learn.
     """
 
     name: str
@@ -221,6 +222,7 @@ class Recipe(Strict):
     save_every: Positive = 50
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     grad_checkpointing: Literal["image", "text", "both"] | None = None
+    lora: LoraPart | None = None
     model: ModelSettings = ModelSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     data: DataSettings = DataSettings()
@@ -372,6 +374,11 @@ def _validate(raw: dict[str, Any], where: str) -> Recipe:
     _check_heads(recipe, where)
     for stage in recipe.stages:
         _check_stage(stage, where)
+        if recipe.lora and recipe.lora.towers == "image" and not stage.losses.with_images:
+            raise ConfigError(
+                f"{where}: stage '{stage.name}' has texts alone, and lora.towers leaves the text tower as it is; "
+                "set lora.towers to both"
+            )
     return recipe
 
 

@@ -32,6 +32,7 @@ from kvlp.tokenizers import TextTokenizer, build_tokenizer, load_tokenizer
 from kvlp.training.data import TrainingRows
 from kvlp.training.fusion import build_fusion, fusion_concepts
 from kvlp.training.groups import row_groups
+from kvlp.training.lora import Adapters
 from kvlp.training.objectives.part import Sources
 from kvlp.training.pixels import cached_pixels
 from kvlp.training.recipe import Recipe
@@ -59,6 +60,7 @@ class Prepared:
         concept_vectors: the vectors that the recipe names, or None.
         heads: modules that last over the stages and are saved beside the model: concept_align, the projections to these
             vectors; query, the query network; fusion, image and text with what they name.
+        adapters: LoRA's, in the towers, if the recipe says so.
         groups: for each row a number, equal for rows of one patient or study.
     """
 
@@ -78,6 +80,7 @@ class Prepared:
     concept_vectors: ConceptVectors | None = None
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     groups: tuple[int, ...] = ()
+    adapters: Adapters | None = None
 
     @property
     def sources(self) -> Sources:
@@ -117,6 +120,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
     for tower, key in ((model.visual, "image"), (model.text, "text")):
         if recipe.grad_checkpointing in (key, "both"):
             checkpoint_blocks(tower)
+    adapters = Adapters(model, recipe.lora, seed=recipe.seed) if recipe.lora else None
     pixels, exposure = cached_pixels(
         rows, preprocess, out / "cache", shards=shards,
         progress=lambda done, total, rate: phase("decode images", done, total, rate),
@@ -147,6 +151,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         concept_vectors=vectors,
         heads=heads,
         groups=row_groups(rows),
+        adapters=adapters,
     )
 
 
@@ -177,6 +182,9 @@ def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
         card["query_network"] = query.settings
     if "fusion" in prepared.heads:
         card["fusion"] = prepared.heads["fusion"].settings
+    if prepared.adapters is not None:
+        prepared.adapters.save(out / "adapter")
+        prepared.adapters.merge()
     module = prepared.model.to("cpu").eval()
     seen_before = _seen_before(prepared.start)
     if seen_before is None:  # part of a manifest would say of the rest that it was never seen
