@@ -40,6 +40,7 @@ from kvlp.typing import PathLike
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from kvlp.checkpoint_decoder import ReportWriter
     from kvlp.checkpoint_query import QueryScorer
 
 __all__ = ["FORMAT", "Model", "load", "model_card", "save_checkpoint", "shipped"]
@@ -151,6 +152,17 @@ class Model:
         from kvlp.checkpoint_query import QueryScorer
 
         return QueryScorer(self)
+
+    @cached_property
+    def decoder(self) -> ReportWriter:
+        """The decoder of reports: `model.decoder.generate(images)`.
+
+        Raises:
+            CheckpointError: the model was trained without one, or its tensors are damaged.
+        """
+        from kvlp.checkpoint_decoder import ReportWriter
+
+        return ReportWriter(self)
 
     def encode_image(self, images: Sequence[object] | NDArray[Any], *, batch_size: int = 64) -> NDArray[np.float32]:
         """Embed images.

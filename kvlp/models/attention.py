@@ -11,8 +11,8 @@ __all__ = ["Attention", "FeedForward"]
 class Attention(nn.Module):
     """Multi-head attention of queries over keys, normalised before (pre-norm), with its residual added.
 
-    Shape: x (B, Q, D), source (B, K, S) or None for x itself, mask bool broadcastable to (B, 1, Q, K), True where a
-        query may look -> (B, Q, D). A query must be allowed to look somewhere.
+    Shape: x (B, Q, D), source (B, K, S) or None for x itself, mask broadcastable to (B, 1, Q, K), bool, True where a
+        query may look, or float, added to the logits -> (B, Q, D). A query must be allowed to look somewhere.
     """
 
     def __init__(self, dim: int, heads: int, *, source_dim: int | None = None) -> None:
@@ -30,6 +30,8 @@ class Attention(nn.Module):
         else:
             keys = source if self.source_norm is None else self.source_norm(source)
         q, k, v = (self._split(part) for part in (self.query(queries), self.key(keys), self.value(keys)))
+        if mask is not None and mask.is_floating_point():
+            mask = mask.to(q.dtype)
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out: Tensor = x + self.out(seen.transpose(1, 2).flatten(2))
         return out

@@ -17,6 +17,7 @@ from kvlp.knowledge.embedding.settings import resolve
 from kvlp.training.fusion import FusionPart
 from kvlp.training.lora import LoraPart
 from kvlp.training.objectives import ClipPart, Losses
+from kvlp.training.reports import ReportDecoderPart
 from kvlp.training.settings import LayerDecay, Positive, Strict
 
 __all__ = [
@@ -230,6 +231,7 @@ class Recipe(Strict):
     concept_vectors: ConceptVectorsPart | None = None
     query_network: QueryNetworkPart | None = None
     fusion: FusionPart | None = None
+    report_decoder: ReportDecoderPart | None = None
     stages: tuple[Stage, ...] = (Stage(epochs=1),)
     validation: ValidationPart | None = None
     evaluation: tuple[EvaluationPart, ...] = (EvaluationPart(),)
@@ -410,6 +412,11 @@ def _check_heads(recipe: Recipe, where: str) -> None:
         raise ConfigError(
             f"{where}: stage '{stages['arl']}' has the loss arl; say how fusion is built: "
             "fusion: {layers: 6, width: 768}"
+        )
+    if "motor" in stages and recipe.report_decoder is None:
+        raise ConfigError(
+            f"{where}: stage '{stages['motor']}' has the loss motor; say how its decoder is built: "
+            "report_decoder: {layers: 12, width: 768}"
         )
     if recipe.fusion is not None and recipe.fusion.reason and recipe.concept_vectors is None:
         raise ConfigError(

@@ -222,6 +222,7 @@ class _Runner:
             log.write(json.dumps(row) + "\n")
 
     def _save(self, number: int, step: int, task: PretrainTask, optimizer: torch.optim.Optimizer) -> None:
+        task.leave(self.out, self.prepared.sources)
         progress = {"stage": number, "step": step}
         save_state(self.out / "states", task, optimizer, progress, name=f"step-{number:02d}-{step:08d}")
 

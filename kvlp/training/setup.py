@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,12 @@ from kvlp.tokenizers import TextTokenizer, build_tokenizer, load_tokenizer
 from kvlp.training.data import TrainingRows
 from kvlp.training.fusion import build_fusion, fusion_concepts
 from kvlp.training.groups import row_groups
+from kvlp.training.knowledge_store import STORE, final_tensors
 from kvlp.training.lora import Adapters
 from kvlp.training.objectives.part import Sources
 from kvlp.training.pixels import cached_pixels
 from kvlp.training.recipe import Recipe
+from kvlp.training.reports import build_report_head
 from kvlp.training.texts import TextRows, has_text, read_texts
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ class Prepared:
         data_hash, exposure: hash of the rows used, and of each of their images.
         concept_vectors: the vectors that the recipe names, or None.
         heads: modules that last over the stages and are saved beside the model: concept_align, the projections to these
-            vectors; query, the query network; fusion, image and text with what they name.
+            vectors; query, the query network; fusion, image and text with what they name; decoder, of reports.
         adapters: LoRA's, in the towers, if the recipe says so.
         groups: for each row a number, equal for rows of one patient or study.
     """
@@ -82,7 +85,7 @@ class Prepared:
     groups: tuple[int, ...] = ()
     adapters: Adapters | None = None
 
-    @property
+    @cached_property
     def sources(self) -> Sources:
         """What losses draw their texts from."""
         shared = (self.graph, self.taught, self.uses_graph, self.rows.texts, self.tokenize)
@@ -133,6 +136,12 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         heads["fusion"] = build_fusion(
             recipe.fusion, model, preprocess.size, fusion_concepts(taught, texts), vectors,
             vocab_size=_vocabulary_size(model), context=tokenize.context_length, pad_id=tokenize.pad_id,
+        ).to(device)  # fmt: skip
+    if recipe.report_decoder is not None:
+        torch.manual_seed(recipe.seed + 7883)
+        heads["decoder"] = build_report_head(
+            recipe.report_decoder, taught, texts.classes, tokenize, token_width=int(model_cfg["embed_dim"]),
+            vocab_size=_vocabulary_size(model),
         ).to(device)  # fmt: skip
     return Prepared(
         graph=graph,
@@ -185,6 +194,9 @@ def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
     if prepared.adapters is not None:
         prepared.adapters.save(out / "adapter")
         prepared.adapters.merge()
+    if "decoder" in prepared.heads:
+        settings = card["report_decoder"] = prepared.heads["decoder"].settings
+        extra |= final_tensors(prepared.model.eval(), prepared.sources, settings, out / STORE)
     module = prepared.model.to("cpu").eval()
     seen_before = _seen_before(prepared.start)
     if seen_before is None:  # part of a manifest would say of the rest that it was never seen

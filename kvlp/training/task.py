@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ class PretrainTask(nn.Module):
                 raise ConfigError(f"the loss {name} works through the head {part.head}, which the recipe does not have")
         self.memories = nn.ModuleDict()
         for part in self.parts.values() if sources is not None else ():
-            found = part.memories(model, sources)
+            found = part.memories(model, dict(self.heads.items()), sources)
             self.memories.update({name: one for name, one in found.items() if name not in self.memories})
         self._computed: dict[str, Inputs] = {}  # what the last losses were computed from, for `remember`
 
@@ -149,6 +150,11 @@ class PretrainTask(nn.Module):
         for name, x in self._computed.items():
             self.parts[name].after_step(self.model, x)
         self._computed = {}
+
+    def leave(self, out: Path, sources: Sources) -> None:
+        """Let each loss write to the run folder what may be looked at."""
+        for part in self.parts.values():
+            part.leave(out, self._modules_by_name(), sources)
 
     @torch.no_grad()
     def clamp_scales(self) -> None:

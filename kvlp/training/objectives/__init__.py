@@ -11,6 +11,7 @@ from kvlp.training.objectives.graph_matching import GraphMatchingPart
 from kvlp.training.objectives.knowledge import KnowledgePart
 from kvlp.training.objectives.local_align import LocalAlignPart
 from kvlp.training.objectives.momentum import MomentumPart
+from kvlp.training.objectives.motor import MotorPart
 from kvlp.training.objectives.part import Active, LossPart
 from kvlp.training.objectives.polarity import PolarityPart
 from kvlp.training.objectives.query import QueryPart
@@ -28,6 +29,7 @@ __all__ = [
     "LocalAlignPart",
     "Losses",
     "MomentumPart",
+    "MotorPart",
     "PolarityPart",
     "QueryPart",
     "SigLipPart",
@@ -49,6 +51,7 @@ class Losses(Strict):
     local_align: LocalAlignPart | None = None
     graph_matching: GraphMatchingPart | None = None
     momentum: MomentumPart | None = None
+    motor: MotorPart | None = None
 
     @property
     def active(self) -> Active:

@@ -41,7 +41,7 @@ class MomentumPart(LossPart):
     def needs(self) -> tuple[str, ...]:
         return ("image_emb", "text_emb", "momentum_image", "momentum_text")
 
-    def memories(self, model: Any, sources: Sources) -> dict[str, nn.Module]:
+    def memories(self, model: Any, heads: Mapping[str, Any], sources: Sources) -> dict[str, nn.Module]:
         from kvlp.models.momentum import MomentumMemory
 
         seen = max(1.0, self.ramp * len(sources.texts.slots)) if self.ramp else 0.0

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from kvlp.training.settings import Strict, Weight
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from torch import Tensor, nn
 
@@ -40,7 +42,7 @@ class Samplers:
     rows: RowSampler | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sources:
     """What a loss may draw its texts from.
 
@@ -115,17 +117,21 @@ class LossPart(Strict):
         del sources
         return Samplers()
 
-    def memories(self, model: Any, sources: Sources) -> dict[str, nn.Module]:
+    def memories(self, model: Any, heads: Mapping[str, Any], sources: Sources) -> dict[str, nn.Module]:
         """What it remembers from step to step, by name: part of the run's state, not of the checkpoint.
 
         Losses that name the same share it; the first of them makes it.
         """
-        del model, sources
+        del model, heads, sources
         return {}
 
     def after_step(self, model: Any, x: Inputs) -> None:
         """Bring what it remembers up to date; called after each step that was taken, with what it was computed from."""
         del model, x
+
+    def leave(self, out: Path, heads: Mapping[str, Any], sources: Sources) -> None:
+        """Write to the run folder what may be looked at of what it remembers; called when the state is saved."""
+        del out, heads, sources
 
     def encode(
         self, model: Any, heads: Mapping[str, Any], batch: Mapping[str, Tensor], features: Mapping[str, Tensor]
