@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvlp.datasets.phantom.cases import Case, FindingSpec, sample_case
     from kvlp.datasets.phantom.drawing import Rendering, render
-    from kvlp.datasets.phantom.generate import generate_phantom, phantom_hash
+    from kvlp.datasets.phantom.generate import generate_look_alikes, generate_phantom, phantom_hash
     from kvlp.datasets.phantom.lists import DEVICES, FINDINGS, PHANTOM_VERSION, SEEN, UNSEEN, UNSEEN_FINAL
     from kvlp.datasets.phantom.reports import write_report
 
@@ -20,6 +20,7 @@ _HOMES = {
     "SEEN": "lists",
     "UNSEEN": "lists",
     "UNSEEN_FINAL": "lists",
+    "generate_look_alikes": "generate",
     "generate_phantom": "generate",
     "phantom_hash": "generate",
     "render": "drawing",
@@ -37,6 +38,7 @@ __all__ = [
     "Case",
     "FindingSpec",
     "Rendering",
+    "generate_look_alikes",
     "generate_phantom",
     "phantom_hash",
     "render",

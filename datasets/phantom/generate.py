@@ -3,7 +3,7 @@
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,13 +18,14 @@ from kvlp.datasets.phantom.cases import Case, FindingSpec, sample_case
 from kvlp.datasets.phantom.drawing import Rendering, render
 from kvlp.datasets.phantom.fields import stream
 from kvlp.datasets.phantom.lists import ALL_UNSEEN, LABELS, PHANTOM_VERSION
+from kvlp.datasets.phantom.look_alikes import look_alike_cases, pair_finding
 from kvlp.datasets.phantom.reports import write_report
 from kvlp.datasets.processes import no_main_module
 from kvlp.errors import ConfigError, DataError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.typing import PathLike
 
-__all__ = ["generate_phantom", "patient_cases", "phantom_hash", "truth"]
+__all__ = ["LOOK_ALIKES", "generate_look_alikes", "generate_phantom", "patient_cases", "phantom_hash", "truth"]
 
 _SPLITS: Mapping[str, float] = {"train": 0.7, "dev": 0.1, "test": 0.2}
 _SECOND_STUDY = 0.25
@@ -42,6 +43,7 @@ class _Job:
     size: int
     graph: str
     splits: tuple[tuple[str, float], ...]
+    source: str = "phantom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ def patient_cases(seed: int, patient: int) -> list[Case]:
     if rng.random() < _SECOND_STUDY:
         cases.append(sample_case(rng, previous=cases[0]))
     return cases
+
+
+#: source of the pairs of `look_alikes.py`
+LOOK_ALIKES = "phantom-look-alikes"
+_CASES: Mapping[str, Callable[[int, int], list[Case]]] = {"phantom": patient_cases, LOOK_ALIKES: look_alike_cases}
 
 
 def generate_phantom(
@@ -98,15 +105,33 @@ def generate_phantom(
         )
     if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values()) < 0:
         raise ConfigError(f"fractions: expected shares >= 0 that add up to 1, got {dict(fractions)}")
-    folder = Path(out)
+    return _generate(_Job(str(out), seed, size, str(graph), tuple(fractions.items())), count, jobs)
+
+
+def generate_look_alikes(out: PathLike, *, pairs: int, seed: int = 0, size: int = 96, jobs: int = 2) -> Manifest:
+    """Make pairs of test images: an unseen finding, and the seen ones that look like it (see `look_alikes.py`).
+
+    Writes what `generate_phantom` writes; a pair counts as one patient.
+
+    Raises:
+        ConfigError: an argument out of range.
+    """
+    if pairs < 1 or seed < 0 or jobs < 1:
+        raise ConfigError(f"look-alikes: expected pairs >= 1, seed >= 0, jobs >= 1; got {pairs}, {seed}, {jobs}")
+    return _generate(_Job(str(out), seed, size, "chest", (("test", 1.0),), LOOK_ALIKES), pairs, jobs)
+
+
+def _generate(job: _Job, count: int, jobs: int) -> Manifest:
+    folder = Path(job.out)
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    job = _Job(str(folder), seed, size, str(graph), tuple(fractions.items()))
     made = list(_make_all(job, count, jobs))
     manifest = Manifest([m.record for m in made], folder)
     manifest.save(folder / "manifest.csv")
     lines = (json.dumps(m.truth, sort_keys=True) for m in made)
     atomic_write(folder / "truth.jsonl", ("\n".join(lines) + "\n").encode())
-    settings = {"version": PHANTOM_VERSION, "seed": seed, "size": size, "patients": count, "fractions": dict(fractions)}
+    settings = {
+        "version": PHANTOM_VERSION, "seed": job.seed, "size": job.size, "patients": count, "fractions": dict(job.splits)
+    }  # fmt: skip
     atomic_write(folder / "phantom.json", (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
     return manifest
 
@@ -151,7 +176,7 @@ def _make(job: _Job, chunk: range) -> list[_Made]:
     return [
         _one(job, graph, patient, number, case)
         for patient in chunk
-        for number, case in enumerate(patient_cases(job.seed, patient), 1)
+        for number, case in enumerate(_CASES[job.source](job.seed, patient), 1)
     ]
 
 
@@ -169,12 +194,19 @@ def _one(job: _Job, graph: KnowledgeGraph, patient: int, number: int, case: Case
         study_id=name,
         view=case.view,
         split=_split(job, patient),
-        labels=case.labels,
-        source="phantom",
+        labels=_labels(job, patient, case),
+        source=job.source,
         licence=_LICENCE,
         extra={"difficulty": ";".join(f"{s.id}={s.difficulty}" for s in case.findings.values())},
     )
     return _Made(record, {"id": name, **truth(case, drawn)})
+
+
+def _labels(job: _Job, patient: int, case: Case) -> dict[str, float]:
+    """All that is drawn; in a pair only its own finding, which the other pairs say nothing of."""
+    if job.source != LOOK_ALIKES:
+        return case.labels
+    return {pair_finding(patient): case.labels[pair_finding(patient)]}
 
 
 def truth(case: Case, drawn: Rendering) -> dict[str, object]:

@@ -19,9 +19,9 @@ __all__ = ["READERS", "Reader", "get_reader"]
 Reader = Callable[..., Manifest]
 
 
-def _lazy(module: str) -> Reader:
+def _lazy(module: str, name: str = "read") -> Reader:
     def read(src: PathLike, out: PathLike, **options: Any) -> Manifest:
-        read_: Reader = import_module(f"kvlp.datasets.readers.{module}").read
+        read_: Reader = getattr(import_module(f"kvlp.datasets.readers.{module}"), name)
         return read_(src, out, **options)
 
     return read
@@ -40,6 +40,7 @@ READERS: Mapping[str, Reader] = {
     "padchest": _lazy("padchest"),
     "pathvqa": _lazy("pathvqa"),
     "phantom": _lazy("phantom"),
+    "phantom-look-alikes": _lazy("phantom", "read_look_alikes"),
     "rsna": _lazy("rsna"),
     "siim": _lazy("siim"),
     "slake": _lazy("slake"),
