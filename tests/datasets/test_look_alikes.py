@@ -55,6 +55,6 @@ def test_the_reader_writes_test_images_of_its_own_source(tmp_path: Path, capsys:
     assert [r.labels for r in manifest][:4] == [
         {"hydropneumothorax": 1.0}, {"hydropneumothorax": 0.0}, {"lung_cavity": 1.0}, {"lung_cavity": 0.0}
     ]  # fmt: skip
-    with pytest.raises(SystemExit, match="[12]"):
+    with pytest.raises(SystemExit, match=r"[12]"):
         main(["data", "import", "phantom-look-alikes", "few", "--out", str(tmp_path / "b")])
     assert "number of pairs" in capsys.readouterr().err
