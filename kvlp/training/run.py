@@ -32,7 +32,7 @@ from kvlp.training.task import PretrainTask
 from kvlp.training.validation import Validation
 from kvlp.training.workers import worker_deaths_named
 
-__all__ = ["VALIDATION", "Interrupted", "Progress", "run_recipe"]
+__all__ = ["VALIDATION", "Interrupted", "Progress", "autocast_of", "run_recipe"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class _Runner:
         self.validation = validation
         self.recipe, self.prepared, self.out, self.report = recipe, prepared, out, report
         self.device = next(prepared.model.parameters()).device
-        self.autocast = _autocast(recipe.precision, self.device)
+        self.autocast = autocast_of(recipe.precision, self.device)
         self.average = WeightAverage(prepared.model, prepared.heads, decay=recipe.ema) if recipe.ema else None
         self.began = time.perf_counter()
 
@@ -248,7 +248,7 @@ def _require_room(piece: dict[str, Tensor], rows: int) -> None:
         )
 
 
-def _autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+def autocast_of(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
     """bf16 where asked for or, with auto, where the processor multiplies it natively."""
     native = device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
     if precision == "bf16" or (precision == "auto" and native):
