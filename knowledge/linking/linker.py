@@ -13,6 +13,7 @@ from kvlp.knowledge.linking.abbreviations import abbreviation_edits, finder
 from kvlp.knowledge.linking.ambiguity import Sense, resolve
 from kvlp.knowledge.linking.assertion import PRESENT, Clauses, Ruling, Word, alternatives, read_rules
 from kvlp.knowledge.linking.attributes import AttributeReader
+from kvlp.knowledge.linking.collection import nothing_collected
 from kvlp.knowledge.linking.dictionary import Dictionary
 from kvlp.knowledge.linking.fuzzy import Spelling
 from kvlp.knowledge.linking.language import check_language, known_language
@@ -37,6 +38,8 @@ _EXACT = 1.0
 #: a sentence of more characters that is all capitals tells no abbreviation from a word
 _SHOUTED = 20
 _LONGEST_REMEMBERED = 300
+#: so many characters have so many mentions that a search for garbage among them takes longer than reading
+_VERY_LONG = 100_000
 _Hit: TypeAlias = tuple[int, int, Entry]
 
 
@@ -135,7 +138,7 @@ class EntityLinker:
         Raises:
             KnowledgeError: no such file, a damaged one, one of another graph, or one that another version made.
         """
-        from kvlp.knowledge.linking.saved import load_linker, nothing_collected
+        from kvlp.knowledge.linking.saved import load_linker
 
         linker = cls.__new__(cls)
         with nothing_collected():
@@ -151,6 +154,12 @@ class EntityLinker:
         """
         if not isinstance(text, str):
             raise DataError(f"expected report text as str, got {type(text).__name__}; decode or join it first")
+        if len(text) < _VERY_LONG:
+            return self._link(text)
+        with nothing_collected():
+            return self._link(text)
+
+    def _link(self, text: str) -> list[Mention]:
         if self._language is not None:
             check_language(text)
         rewritings: list[Rewriting] = []

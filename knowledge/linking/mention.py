@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from kvlp.typing import Assertion
 
-__all__ = ["Cues", "Mention", "Remembered"]
+__all__ = ["Cues", "Mention", "Remembered", "moved"]
 
 #: (attribute, start, end) of words that attributes come from
 Cues = tuple[tuple[str, int, int], ...]
@@ -57,6 +57,16 @@ class Mention(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
         return {**self._asdict(), "assertion": self.assertion.value}
+
+
+def moved(mention: Mention, by: int) -> Mention:
+    """The mention, so many characters further on."""
+    concept, surface, start, end, assertion, trigger, at, to, *_ = mention
+    if at is not None and to is not None:
+        at, to = at + by, to + by
+    cues = tuple([(name, first + by, last + by) for name, first, last in mention[-1]])
+    place = (concept, surface, start + by, end + by, assertion, trigger, at, to)
+    return tuple.__new__(Mention, (*place, *mention[8:-1], cues))
 
 
 class Remembered:

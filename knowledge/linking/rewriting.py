@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from kvlp.knowledge.linking.mention import Mention
+from kvlp.knowledge.linking.mention import Mention, moved
 
 __all__ = ["Edit", "Rewriting"]
 
@@ -77,7 +76,7 @@ class Rewriting:
             edit = self._edits[row]
             end = self._starts[row] + len(edit.text)
             if first >= end:  # nothing reaches into it: it only moves
-                return _moved(mention, edit.end - end)
+                return moved(mention, edit.end - end) if edit.end != end else mention
         return self._restored(mention)
 
     def _restored(self, mention: Mention) -> Mention:
@@ -108,16 +107,3 @@ def _extent(mention: Mention) -> tuple[int, int]:
     for _, start, end in mention.cues:
         first, last = min(first, start), max(last, end)
     return first, last
-
-
-def _moved(mention: Mention, by: int) -> Mention:
-    if not by:
-        return mention
-    at, end = mention.trigger_start, mention.trigger_end
-    return mention._replace(
-        start=mention.start + by,
-        end=mention.end + by,
-        trigger_start=None if at is None else at + by,
-        trigger_end=None if end is None else end + by,
-        cues=tuple((name, start + by, stop + by) for name, start, stop in mention.cues),
-    )

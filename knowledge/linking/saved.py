@@ -6,12 +6,11 @@ that makes a lexicon. A file that does not fit is refused, since it would read r
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import astuple
 from functools import cache
 from pathlib import Path
@@ -28,7 +27,7 @@ from kvlp.typing import Assertion
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
 
-__all__ = ["FORMAT", "load_linker", "made_by", "nothing_collected", "save_linker"]
+__all__ = ["FORMAT", "load_linker", "made_by", "save_linker"]
 
 T = TypeVar("T")
 #: version of the file's layout
@@ -88,18 +87,6 @@ def load_linker(path: Path, graph: KnowledgeGraph | None = None) -> tuple[str, L
         return header["graph"], _lexicon(json.loads(body)), options._replace(types=types)
     except (TypeError, KeyError, ValueError, IndexError, AttributeError):  # whole, but written by someone else
         raise KnowledgeError(f"{path}: not the content of a saved linker; {_AGAIN}") from None
-
-
-@contextmanager
-def nothing_collected() -> Iterator[None]:
-    """Make many objects that all stay, without a search for garbage among them every so often."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 @cache
