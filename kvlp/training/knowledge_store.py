@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvlp.errors import DataError
+from kvlp.errors import ArchiveError, DataError
 from kvlp.training.facts import Fact, KnowledgeRows, knowledge_rows
 from kvlp.typing import PathLike
 from kvlp.vectors import VectorIndex
@@ -53,7 +53,7 @@ class KnowledgeStore:
         index: of the N vectors; fact_index: of those of the U facts.
         facts: the U triples; row_facts: for each row the numbers of its own.
         keys: names of the rows; groups: equal for rows of one patient or study.
-        about: steps after which it was made, graph, width.
+        about: when it was made, graph, width.
     """
 
     def __init__(
@@ -127,8 +127,7 @@ class KnowledgeStore:
         """Open a folder that `save` wrote.
 
         Raises:
-            DataError: a file is missing or damaged; the message names it.
-            ArchiveError: a FAISS file is not what it should be.
+            DataError: a file is missing or damaged.
         """
         folder = Path(folder)
         try:
@@ -141,7 +140,7 @@ class KnowledgeStore:
             ]
             triples = [Fact(line["head"], line["relation"], line["tail"]) for line in facts]
             columns = [[line[name] for line in rows] for name in ("facts", "row", "group")]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ArchiveError) as error:
             raise DataError(
                 f"{folder}: expected a knowledge store as a run writes it, got {type(error).__name__}; it is written "
                 "again when the run goes on or ends"
@@ -163,14 +162,14 @@ def new_memory(sources: Sources, most: int, dim: int) -> KnowledgeMemory:
     )  # fmt: skip
 
 
-def write_store(folder: Path, memory: KnowledgeMemory, sources: Sources, most: int) -> None:
-    """Write what a memory holds, if it holds anything."""
+def write_store(folder: Path, memory: KnowledgeMemory, sources: Sources, most: int, *, made: str = "") -> None:
+    """Write what a memory holds, if it holds anything; `made`: when, by default after how many steps of its stage."""
     if memory.empty:
         return
     rows = knowledge_rows(sources, most)
     vectors = [VectorIndex(emb.cpu().numpy(), kind="flat") for emb in (memory.emb, memory.fact_emb)]
     about = {
-        "made_after_steps": int(memory.built), "dim": vectors[0].dim, "graph": sources.taught.name,
+        "made": made or f"after {int(memory.built)} steps", "dim": vectors[0].dim, "graph": sources.taught.name,
         "graph_hash": sources.taught.content_hash,
     }  # fmt: skip
     keys = sources.keys or [str(i) for i in range(len(rows.reports))]
@@ -189,7 +188,7 @@ def final_tensors(model: Any, sources: Sources, settings: Mapping[str, Any], fol
     device = next(model.parameters()).device
     memory = new_memory(sources, settings["facts"], int(model.text.output_dim)).to(device)
     memory.build(lambda ids: model.encode_text(ids, normalize=True))
-    write_store(folder, memory, sources, settings["facts"])
+    write_store(folder, memory, sources, settings["facts"], made="by the finished model")
     return {f"knowledge.{name}": getattr(memory, name).cpu() for name in ("emb", "fact_emb", "facts")}
 
 

@@ -74,17 +74,11 @@ class MotorPart(LossPart):
         if self.lm:
             found |= _told(head, ids, seen)
         if self.itm:
-            found |= self._pairs(head, ids, seen, batch, features, scale)
+            found |= self._pairs(head, seen, batch, features, scale)
         return found
 
     def _pairs(
-        self,
-        head: Any,
-        ids: Tensor,
-        seen: Tensor,
-        batch: Mapping[str, Tensor],
-        features: Mapping[str, Tensor],
-        scale: float,
+        self, head: Any, seen: Tensor, batch: Mapping[str, Tensor], features: Mapping[str, Tensor], scale: float
     ) -> dict[str, Tensor]:
         """Each text with its own image, each with another's image, each image with another's text."""
         import torch
@@ -96,6 +90,7 @@ class MotorPart(LossPart):
             similarity = scale * features["text_emb"].float() @ features["image_emb"].float().T
             if self.negatives == "random":
                 similarity = torch.zeros_like(similarity)
+        ids = batch["text"]
         found = {"motor_matched": head.decoder(ids, seen, whole=True)[:, 0]}
         for name, table in (("image", similarity), ("text", similarity.T)):
             other = hard_negatives(table, differs, batch[f"motor_{name}_draw"].double() / DRAWS)
