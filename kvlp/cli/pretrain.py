@@ -27,8 +27,12 @@ def command(
     with_images: bool = typer.Option(False, "--with-images", help="Put pictures of patients into the page."),
     as_json: bool = typer.Option(False, "--json", help="Print the outcome as JSON."),
 ) -> None:
-    """Pretrain by a recipe; writes OUT/checkpoint, OUT/results.jsonl and OUT/report.html."""
+    """Pretrain by a recipe; writes OUT/checkpoint, OUT/results.jsonl and OUT/report.html.
+
+    Over several processes: torchrun --nproc-per-node N -m kvlp pretrain ...
+    """
     from kvlp.cli.progress import progress_line
+    from kvlp.training.ranks import is_first_process
     from kvlp.training.run import Interrupted
     from kvlp.workflows.pretrain import pretrain
 
@@ -36,14 +40,17 @@ def command(
         raise typer.BadParameter(f"one recipe, got {len(recipes)}; add --compare to compare them")
     overrides = [*settings, *([f"seed={seed}"] if seed is not None else [])]
     try:
-        with progress_line(quiet=as_json) as progress:
+        with progress_line(quiet=as_json or not is_first_process()) as progress:
             outcome = pretrain(
                 recipes[0], data=data, out=out, shards=shards, resume=resume, overrides=overrides,
                 compare=recipes[1:], seeds=_numbers(seeds), with_images=with_images, progress=progress,
             )  # fmt: skip
     except Interrupted as error:
-        typer.echo(str(error), err=True)
+        if is_first_process():
+            typer.echo(str(error), err=True)
         raise typer.Exit(143) from None
+    if not is_first_process():
+        return
     if as_json:
         typer.echo(json.dumps(outcome.to_dict(), indent=2))
         return

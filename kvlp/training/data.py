@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kvlp.training.augment import augment
+from kvlp.training.augment import changed, draw_changes
 from kvlp.training.objectives.part import Drawn, Samplers
 from kvlp.training.texts import TextRows
 from kvlp.training.workers import in_order
@@ -62,6 +62,8 @@ class Batches:
         with_images: False for a stage of texts alone, whose steps have no rows.
         image_features: name -> (N, ...) features that stand for the images of all rows, or None.
         samplers: what the losses of the stage draw, in their order.
+        share: (k, n): of every micro-batch the k-th of n parts, for one process of several. What is drawn at random is
+            drawn for all rows, so that the parts together are the micro-batch of one process.
     """
 
     rows: TrainingRows
@@ -75,6 +77,7 @@ class Batches:
     with_images: bool = True
     image_features: Batch | None = None
     samplers: Sequence[Samplers] = ()
+    share: tuple[int, int] = (0, 1)
     _epoch: tuple[int, list[IntArray]] = field(default=(-1, []), init=False, repr=False)  # the last one asked for
 
     @property
@@ -106,25 +109,39 @@ class Batches:
             self._epoch = (epoch, epoch_batches(len(self.rows), size, (*self.seed, epoch)))
         return self._epoch[1][place]
 
+    @property
+    def fewest(self) -> int:
+        """Rows of the smallest micro-batch."""
+        return len(self.rows) // self.steps_per_epoch // self.accumulate
+
     def _rows(self, indices: IntArray, rng: np.random.Generator) -> Batch:
         texts = [self.rows.texts.sample(int(i), rng, self.max_sentences) for i in indices]
+        changes = draw_changes(len(indices), rng) if self.augmented and self.image_features is None else None
+        mine = self._mine(len(indices))
+        rows = indices[mine]
         return {
-            "row": torch.from_numpy(indices),
-            **self._images(indices, rng),
-            "text": self.tokenize(texts),
-            "labels": torch.from_numpy(self.rows.texts.labels[indices]),
-            "signature": torch.from_numpy(self.rows.texts.signature[indices]),
+            "row": torch.from_numpy(rows),
+            **self._images(rows, None if changes is None else changes[:, mine]),
+            "text": self.tokenize(texts[mine]),
+            "labels": torch.from_numpy(self.rows.texts.labels[rows]),
+            "signature": torch.from_numpy(self.rows.texts.signature[rows]),
         }
 
-    def _images(self, indices: IntArray, rng: np.random.Generator) -> Batch:
+    def _images(self, indices: IntArray, changes: Tensor | None) -> Batch:
         if self.image_features is not None:
             return {name: values[torch.from_numpy(indices)] for name, values in self.image_features.items()}
         pixels = torch.from_numpy(self.rows.pixels[np.sort(indices)][np.argsort(np.argsort(indices))])
-        return {"image": self.normalise(augment(pixels, rng) if self.augmented else pixels)}
+        return {"image": self.normalise(pixels if changes is None else changed(pixels, changes))}
 
     def _own(self, indices: IntArray, rng: np.random.Generator) -> Batch:
         drawn = [sampler.rows(indices, rng) for sampler in self.samplers if sampler.rows]
-        return {name: value for one in drawn for name, value in self._tensors(one).items()}
+        mine = self._mine(len(indices))
+        return {n: v for one in drawn for n, v in self._tensors({k: d[mine] for k, d in one.items()}).items()}
+
+    def _mine(self, count: int) -> slice:
+        part, parts = self.share
+        sizes = [len(piece) for piece in np.array_split(np.empty(count), parts)]
+        return slice(sum(sizes[:part]), sum(sizes[: part + 1]))
 
     def _shared(self, step: int, rng: np.random.Generator) -> Batch:
         drawn = [sampler.shared(step, rng) for sampler in self.samplers if sampler.shared]

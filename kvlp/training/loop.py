@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from kvlp.errors import DataError
+from kvlp.training.cached_features import by_features
+from kvlp.training.ranks import Ranks
 from kvlp.training.side_by_side import backward_apart, detached, forward_apart
 from kvlp.training.task import PretrainTask
 
@@ -31,7 +33,7 @@ class StepInfo:
         step: number of optimiser steps done after it.
         loss: total loss; `parts` by name; `grad_norm` before clipping.
         lr: learning rate used; `logit_scale` after the step.
-        rows: row numbers of its batch; `skipped` True if the step was not taken because it was not finite.
+        rows: row numbers of its batch, of all processes; `skipped` True if it was not taken because it was not finite.
         data_s, step_s: seconds spent waiting for the batch and computing.
     """
 
@@ -74,21 +76,22 @@ def train_steps(
     """Take one optimiser step per item of `batches` and yield what it did.
 
     A step whose loss or gradient is not finite never reaches the weights. With `side_by_side` both towers work at once
-    (see side_by_side.py).
+    (see side_by_side.py). Several processes (see ranks.py) share the rows of each step and take the same step.
 
     Raises:
         DataError: `MAX_BAD_STEPS` such steps in a row.
     """
-    bad, began = 0, time.perf_counter()
+    bad, began, ranks = 0, time.perf_counter(), Ranks.now()
     for step, (micro, shared) in enumerate(batches, start):
         fetched = time.perf_counter()
         lr = schedule(step)
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         optimizer.zero_grad(set_to_none=True)
-        total, parts = _forward_backward(task, micro, shared, autocast, side_by_side=side_by_side)
+        total, parts, whole = _forward_backward(task, micro, shared, autocast, side_by_side=side_by_side)
+        ranks.average_gradients(task.parameters())
         norm = torch.nn.utils.clip_grad_norm_(_with_gradient(task), grad_clip)
-        finite = bool(torch.isfinite(total)) and bool(torch.isfinite(norm))
+        finite = not ranks.any(not (torch.isfinite(total) and torch.isfinite(norm)))
         if finite:
             optimizer.step()
             task.clamp_scales()
@@ -102,7 +105,7 @@ def train_steps(
             lr=lr,
             logit_scale=float(task.model.logit_scale.detach().exp()),
             grad_norm=float(norm),
-            rows=tuple(int(i) for batch in micro for i in batch["row"]),
+            rows=tuple(whole["row"].tolist()) if micro else (),
             skipped=not finite,
             data_s=fetched - began,
             step_s=done - fetched,
@@ -122,19 +125,18 @@ def _forward_backward(
     autocast: Callable[[], AbstractContextManager[object]],
     *,
     side_by_side: bool = False,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and gradient of the joined batch; several micro-batches go through cached features.
-
-    The gradient with respect to the cached features is computed first, then carried back through each micro-batch
-    on its own (Gao et al. 2021, GradCache): the memory is that of one micro-batch, the gradient that of the whole.
-    """
+) -> tuple[Tensor, dict[str, Tensor], Batch]:
+    """Loss and gradient of the joined batch, over micro-batches and processes; and its labels and the like."""
+    ranks = Ranks.now()
     if not micro:
         with autocast():
             output = task.loss(task.encode_shared(shared), {}, shared)
         output.total.backward()
-        return output.total.detach(), output.parts
+        return output.total.detach(), output.parts, {}
     whole = {name: torch.cat([batch[name] for batch in micro]) for name in micro[0] if _joins(name, micro[0])}
-    if len(micro) == 1 and side_by_side:
+    if not ranks.alone or len(micro) > 1:
+        return by_features(task, micro, shared, whole, autocast)
+    if side_by_side:
         batch = micro[0]
         parts = forward_apart(
             [lambda: task.encode_images(batch), lambda: {**task.encode_reports(batch), **task.encode_shared(shared)}],
@@ -145,27 +147,12 @@ def _forward_backward(
             output = task.loss(leaves, whole, shared)
         output.total.backward()
         backward_apart(parts, leaves)
-        return output.total.detach(), output.parts
-    if len(micro) == 1:
-        with autocast():
-            features = {**task.encode(micro[0]), **task.encode_shared(shared)}
-            output = task.loss(features, whole, shared)
-        output.total.backward()
-        return output.total.detach(), output.parts
-    with torch.no_grad(), autocast():
-        pieces = [task.encode(batch) for batch in micro]
-    cached = {name: torch.cat([piece[name] for piece in pieces]).requires_grad_() for name in pieces[0]}
+        return output.total.detach(), output.parts, whole
     with autocast():
-        output = task.loss({**cached, **task.encode_shared(shared)}, whole, shared)
+        features = {**task.encode(micro[0]), **task.encode_shared(shared)}
+        output = task.loss(features, whole, shared)
     output.total.backward()
-    sizes = [len(batch["row"]) for batch in micro]
-    gradients = {name: value.grad.split(sizes) for name, value in cached.items() if value.grad is not None}
-    for i, batch in enumerate(micro):
-        with autocast():
-            features = task.encode(batch)
-        names = [name for name in gradients if features[name].requires_grad]
-        torch.autograd.backward([features[n] for n in names], [gradients[n][i].to(features[n].dtype) for n in names])
-    return output.total.detach(), output.parts
+    return output.total.detach(), output.parts, whole
 
 
 def _joins(name: str, batch: Batch) -> bool:

@@ -23,6 +23,7 @@ from kvlp.training.average import WeightAverage
 from kvlp.training.data import Batches
 from kvlp.training.loop import StepInfo, cosine_schedule, train_steps
 from kvlp.training.optimizer import build_optimizer, choose_trained
+from kvlp.training.ranks import Ranks, deaths_named, require_shareable
 from kvlp.training.recipe import Recipe, Stage
 from kvlp.training.run_folder import METRICS, VALIDATION, open_run_folder, rows_up_to
 from kvlp.training.setup import Prepared, finish, prepare
@@ -79,21 +80,30 @@ def run_recipe(
         ConfigError: `out` already holds a run and resume is off, or holds a run of another recipe or data.
         Interrupted: SIGTERM or Ctrl-C arrived; the state is written.
     """
-    report = progress or (lambda _: None)
-    open_run_folder(recipe, manifest, out, resume=resume)
-    if (out / "checkpoint" / "kvlp.json").is_file():
-        return out / "checkpoint"
-    torch.set_num_threads(_threads(recipe))
-    prepared = prepare(recipe, manifest, out, _phases(report), shards=shards)
-    validation = Validation.of(recipe, manifest, prepared, out / "cache")
-    runner = _Runner(recipe, prepared, validation, out, report)
-    with _stop_signals() as stop, worker_deaths_named():
-        runner.run(stop)
-    return finish(recipe, prepared, out)
+    ranks = Ranks.join()
+    report = (progress if ranks.first else None) or (lambda _: None)
+
+    def prepared() -> tuple[Prepared, Validation | None]:
+        found = prepare(recipe, manifest, out, _phases(report), shards=shards)
+        return found, Validation.of(recipe, manifest, found, out / "cache")
+
+    with deaths_named():
+        ranks.first_does(lambda: open_run_folder(recipe, manifest, out, resume=resume))
+        if (out / "checkpoint" / "kvlp.json").is_file():
+            return out / "checkpoint"
+        torch.set_num_threads(_threads(recipe))
+        ready, validation = ranks.first_then_others(prepared)  # who come later find pixels and vectors made
+        runner = _Runner(recipe, ready, validation, out, report)
+        with _stop_signals() as stop, worker_deaths_named():
+            runner.run(stop)
+        ranks.first_does(lambda: finish(recipe, ready, out))
+    return out / "checkpoint"
 
 
 def _threads(recipe: Recipe) -> int:
-    return recipe.threads or os.cpu_count() or 1
+    """Of this process: what the recipe says, or its share of the cores."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if not Ranks.now().alone else 1
+    return recipe.threads or max(1, (os.cpu_count() or 1) // here)
 
 
 def _phases(report: Callable[[Progress], None]) -> Callable[[str, int, int, float], None]:
@@ -116,6 +126,7 @@ class _Runner:
     ) -> None:
         self.validation = validation
         self.recipe, self.prepared, self.out, self.report = recipe, prepared, out, report
+        self.ranks = Ranks.now()
         self.device = next(prepared.model.parameters()).device
         self.autocast = autocast_of(recipe.precision, self.device)
         self.average = WeightAverage(prepared.model, prepared.heads, decay=recipe.ema) if recipe.ema else None
@@ -125,9 +136,9 @@ class _Runner:
         state = latest_state(self.out / "states")
         done = json.loads((state / "state.json").read_text(encoding="utf-8"))["progress"] if state else None
         first = done["stage"] if done else 0
-        for name in (METRICS, VALIDATION):
+        for name in (METRICS, VALIDATION) if self.ranks.first else ():
             rows_up_to(self.out / name, first, done["step"] if done else 0)
-        with (self.out / METRICS).open("a", encoding="utf-8") as log:
+        with (self.out / METRICS if self.ranks.first else Path(os.devnull)).open("a", encoding="utf-8") as log:
             for number in range(first, len(self.recipe.stages)):
                 self._stage(number, state if number == first else None, log, stop)
         if self.average is not None:
@@ -150,6 +161,8 @@ class _Runner:
         if not batches.draws:
             _LOG.warning("stage '%s' is left out: without a graph there is no text for it to learn from", stage.name)
             return
+        require_shareable(stage, self.ranks, batches.fewest)
+        self.ranks.begin_alike([task])
         schedule = cosine_schedule(stage.lr, total, stage.warmup, stage.final_lr)
         task.train()
         apart = self._towers_apart(stage)
@@ -169,14 +182,15 @@ class _Runner:
                 self._tell(stage, info, total, (info.step - start) / (time.perf_counter() - clock))
                 if self.validation is not None and (info.step % self.validation.every == 0 or info.step == total):
                     self._validate(number, stage, info.step, task)
-                if stop or info.step % self.recipe.save_every == 0 or info.step == total:
+                stopping = self.ranks.any(bool(stop))
+                if stopping or info.step % self.recipe.save_every == 0 or info.step == total:
                     self._save(number, info.step, task, optimizer)
-                if stop:
+                if stopping:
                     raise Interrupted(f"stopped after step {info.step} of {total}; go on with --resume")
 
     def _towers_apart(self, stage: Stage) -> bool:
         """Whether both towers train at once: on a processor of several cores, if none of them draws random numbers."""
-        busy = stage.losses.with_images and not stage.lock_image and stage.accumulate == 1
+        busy = self.ranks.alone and stage.losses.with_images and not stage.lock_image and stage.accumulate == 1
         busy = busy and not any(part.joint for part in stage.losses.active.parts.values())
         model: Any = self.prepared.model
         return busy and self.device.type == "cpu" and _threads(self.recipe) > 1 and not draws(model)
@@ -195,6 +209,7 @@ class _Runner:
             with_images=stage.losses.with_images,
             image_features=self._image_features(task) if stage.lock_image else None,
             samplers=[part.samplers(p.sources) for part in stage.losses.active.parts.values()],
+            share=(self.ranks.rank, self.ranks.world),
         )
 
     @torch.no_grad()
@@ -218,13 +233,17 @@ class _Runner:
             figures = self.validation(task.model if self.average is None else self.average.model.copy)
         task.train()
         row = {"stage": number, "name": stage.name, "step": step, **figures}
+        if not self.ranks.first:
+            return
         with (self.out / VALIDATION).open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 
     def _save(self, number: int, step: int, task: PretrainTask, optimizer: torch.optim.Optimizer) -> None:
-        task.leave(self.out, self.prepared.sources)
-        progress = {"stage": number, "step": step}
-        save_state(self.out / "states", task, optimizer, progress, name=f"step-{number:02d}-{step:08d}")
+        if self.ranks.first:
+            task.leave(self.out, self.prepared.sources)
+            progress = {"stage": number, "step": step}
+            save_state(self.out / "states", task, optimizer, progress, name=f"step-{number:02d}-{step:08d}")
+        self.ranks.wait()  # nobody ends before the state is written
 
     def _metrics_row(self, number: int, stage: Stage, info: StepInfo) -> dict[str, Any]:
         row = {k: v for k, v in asdict(info).items() if k != "rows"}

@@ -19,6 +19,7 @@ from kvlp.eval.tasks import Query, group_by_naming, labels_with_both
 from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.knowledge.names import Names
 from kvlp.knowledge.prompts import Prompts
+from kvlp.training.ranks import is_first_process
 from kvlp.training.recipe import EvaluationPart, Recipe
 from kvlp.training.run import VALIDATION, Progress, run_recipe
 from kvlp.typing import Assertion, PathLike
@@ -108,6 +109,8 @@ def pretrain(  # noqa: PLR0913 - one argument for each thing a user may say
         again = resume if run is runs[0] else run.folder.exists()
         run_recipe(run.recipe, manifest, run.folder, resume=again, shards=tar, progress=progress)
     outcome = Outcome(folder / "checkpoint")
+    if not is_first_process():  # the first one evaluates, alone
+        return outcome
     blocks = _evaluate_all(runs, manifest, outcome, with_images=with_images, progress=progress)
     write_results(folder / "results.jsonl", outcome.results)
     curves: list[Block] = [Section("Training"), loss_charts(loss_rows(folder / "metrics.jsonl"))]

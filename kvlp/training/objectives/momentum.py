@@ -31,6 +31,7 @@ class MomentumPart(LossPart):
     """
 
     joint: ClassVar[bool] = True
+    row_by_row: ClassVar[bool] = True
 
     queue: Positive = 65_536
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.995

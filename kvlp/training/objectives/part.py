@@ -101,6 +101,8 @@ class LossPart(Strict):
     head: ClassVar[str] = ""
     #: whether `encode` runs both towers, so that they cannot work side by side
     joint: ClassVar[bool] = False
+    #: whether a joint `encode` treats each row by itself, so that several processes can share the rows of a step
+    row_by_row: ClassVar[bool] = False
 
     weight: Weight = 1.0
 
