@@ -24,6 +24,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     ),
     "figures": ("kvlp.eval.bench.figures", "panels and sub-captions matched on planted article figures: F1"),
     "graph": ("kvlp.eval.bench.graph", "a release of UMLS's size: time and memory to build a graph and to open it"),
+    "train": ("kvlp.eval.bench.train", "training steps beside open_clip's, and loading beside webdataset with Pillow"),
     "matching": ("kvlp.eval.bench.matching", "the solver of graph matching: against every matching, and its time"),
 }
 

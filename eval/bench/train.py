@@ -1,0 +1,149 @@
+"""Benchmark `train`: kvlp's training steps and its loading of data, beside open_clip's and plain webdataset's.
+
+Steps: the same open_clip towers from the same weights, in turn in one process, on the same tensors in memory. `clip` is
+kvlp's step with the contrastive loss alone, `KAD stage 2` that with all losses of kad-phantom's stage of images
+(contrast, entities, knowledge, query network); open_clip's is the epoch of `open_clip_train` with its defaults. Memory
+is that of each alone in a process. Loading: see loading.py. The data are drawn radiographs with reports.
+
+Settings: `steps=3`, `patients=100` (drawn for the steps), `loaded=80` (patients drawn for loading),
+`only=steps|memory|loading`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kvlp.datasets.manifest import Manifest
+from kvlp.errors import ConfigError, KvlpError
+from kvlp.eval.bench.measure import BenchOptions, Measure, alternate, ratio
+
+__all__ = ["run"]
+
+_RECIPE, _COUNTS, _PARTS = "kad-phantom", {"steps": 3, "patients": 100, "loaded": 80}, ("steps", "memory", "loading")
+#: The recipe's own towers, and a pair without convolutions.
+_TOWERS: dict[str, tuple[str, ...]] = {
+    "tiny-cnn + tiny-text": (),
+    "tiny-vit + tiny-bert": ("model.image=tiny-vit", "model.text=tiny-bert"),
+}
+_OURS = {"clip": "kvlp, clip", "align": "kvlp, KAD stage 2"}
+_THEIRS = "open_clip"
+
+
+def run(options: BenchOptions) -> list[Measure]:
+    """Time the steps, take their memory, and time loading.
+
+    Raises:
+        ConfigError: an unknown setting or part, or one that is no count.
+    """
+    counts, parts = _settings(options)
+    with tempfile.TemporaryDirectory(prefix="kvlp-train-") as folder:
+        scratch, measures = Path(folder), list[Measure]()
+        if "loading" not in parts or len(parts) > 1:
+            manifest = _drawn(scratch / "small", counts["patients"], 96, options.seed)
+            for towers, overrides in _TOWERS.items():
+                where = (manifest, scratch / towers, counts["steps"], overrides)
+                measures += _steps(options, towers, *where) if "steps" in parts else []
+                measures += _memory(options, towers, *where) if "memory" in parts else []
+        if "loading" in parts:
+            measures += _loading(options, scratch, counts["loaded"])
+    return measures
+
+
+def _settings(options: BenchOptions) -> tuple[dict[str, int], tuple[str, ...]]:
+    unknown = set(options.settings) - {*_COUNTS, "only"}
+    if unknown:
+        raise ConfigError(f"benchmark train has no setting '{min(unknown)}'; it has {', '.join(_COUNTS)}, only")
+    found = {**{key: str(value) for key, value in _COUNTS.items()}, **options.settings}
+    only = found.pop("only", "")
+    if only and only not in _PARTS:
+        raise ConfigError(f"only={only}: expected one of {', '.join(_PARTS)}")
+    for key, text in found.items():
+        if not text.isdecimal() or int(text) < 1:
+            raise ConfigError(f"{key}={text}: expected a count such as {_COUNTS[key]}")
+    sizes = {key: max(1, round(int(value) * (1 if key == "steps" else options.size))) for key, value in found.items()}
+    return sizes, (only,) if only else _PARTS
+
+
+def _drawn(out: Path, patients: int, size: int, seed: int) -> Manifest:
+    from kvlp.datasets.phantom.generate import generate_phantom
+
+    return generate_phantom(out, patients=patients, seed=seed, size=size, fractions={"train": 1.0})
+
+
+def _steps(
+    options: BenchOptions, towers: str, manifest: Manifest, folder: Path, steps: int, overrides: Sequence[str]
+) -> list[Measure]:
+    from kvlp.eval.bench.train_steps import prepare_work
+    from kvlp.eval.bench.train_worker import contestant
+
+    work = prepare_work(_RECIPE, manifest, folder, steps=steps, overrides=overrides)
+    runs: dict[str, Callable[[], None]] = {name: contestant(name, work) for name in (*_OURS, _THEIRS)}
+    for once in runs.values():
+        once()
+    seconds = alternate(runs, options.repeats)
+    notes = (
+        f"{len(work.steps)} steps of {work.images // len(work.steps)} images of {work.prepared.preprocess.size} px, "
+        f"{towers}, {work.recipe.precision}, {os.cpu_count()} cores; the same tensors for all"
+    )
+    names = {**_OURS, _THEIRS: _THEIRS}
+    rates = [
+        Measure.of(f"steps, {towers}", names[key], [work.images / s for s in seconds[key]], "images/s", notes)
+        for key in names
+    ]
+    against = [
+        ratio(seconds[key], seconds[_THEIRS], f"steps, {towers}", f"{name} / {_THEIRS}") for key, name in _OURS.items()
+    ]
+    for measure in against:
+        options.say(f"{measure.name}: {measure.subject} {measure.value:.2f}")
+    return [*rates, *against]
+
+
+def _memory(
+    options: BenchOptions, towers: str, manifest: Manifest, folder: Path, steps: int, overrides: Sequence[str]
+) -> list[Measure]:
+    manifest.save(manifest.root / "manifest.csv")
+    where = (str(manifest.root / "manifest.csv"), str(folder), str(steps), _RECIPE, *overrides)
+    names = {**_OURS, _THEIRS: _THEIRS}
+    found = {key: _process(key, *where) for key in names}
+    notes = "of a process that trains alone; the towers, the data and the libraries are in it"
+    growth = "by which the steps raise it above that"
+    measures = []
+    for key, name in names.items():
+        peak, before = found[key]["peak_mb"], found[key]["before_mb"]
+        measures.append(Measure.of(f"peak memory, {towers}", name, [peak], "MB", notes))
+        measures.append(Measure.of(f"memory of the steps, {towers}", name, [peak - before], "MB", growth))
+    for key, name in _OURS.items():
+        shares = [found[key]["peak_mb"] / found[_THEIRS]["peak_mb"]]
+        measures.append(Measure.of(f"peak memory, {towers}", f"{name} / {_THEIRS}", shares, "ratio", notes))
+        options.say(f"{measures[-1].name}: {measures[-1].subject} {measures[-1].value:.2f}")
+    return measures
+
+
+def _process(*arguments: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "kvlp.eval.bench.train_worker", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KvlpError(f"benchmark train: {arguments[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def _loading(options: BenchOptions, scratch: Path, patients: int) -> list[Measure]:
+    from kvlp.eval.bench.loading import loading
+    from kvlp.training.recipe import load_recipe
+    from kvlp.training.setup import prepare
+
+    manifest = _drawn(scratch / "large", patients, 512, options.seed)
+    (scratch / "loading").mkdir()
+    recipe = load_recipe(_RECIPE, ["model.image_size=224"])
+    prepared = prepare(recipe, manifest, scratch / "loading", lambda *_: None)
+    measures = loading(options, manifest, prepared, scratch / "loading")
+    for measure in measures[-2:]:
+        options.say(f"{measure.name}: {measure.subject} {measure.value:.1f}")
+    return measures
