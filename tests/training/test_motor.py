@@ -314,7 +314,7 @@ def test_a_crashed_run_resumes_to_the_same_bits(more: tuple[str, ...], manifest:
 def test_reports_follow_the_image(manifest: Manifest, tmp_path: Path) -> None:
     """Four kinds of noise whose mean tells the report; new noise of each kind gets the report of its kind."""
     settings = recipe(
-        "stages.1.steps=150", "stages.1.batch_size=24", "stages.1.losses.motor.refresh=20", "data.max_sentences=0"
+        "stages.1.steps=110", "stages.1.batch_size=24", "stages.1.losses.motor.refresh=20", "data.max_sentences=0"
     )
     folder = run_recipe(settings, manifest, tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()][1:]

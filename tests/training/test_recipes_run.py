@@ -20,8 +20,8 @@ SMALL = [
     "knowledge.min_patients=2", "threads=1", "save_every=1000",
 ]  # fmt: skip
 NAMES = (
-    "clip-baseline", "kad", "kad-1024", "kad-512", "kad-phantom", "negation-phantom", "no-graph", "phantom-cpu",
-    "phantom-cpu-shuffled", "shuffled-graph", "shuffled-reports",
+    "clip-baseline", "kad", "kad-1024", "kad-512", "kad-phantom", "motor", "motor-phantom", "negation-phantom",
+    "no-graph", "phantom-cpu", "phantom-cpu-shuffled", "shuffled-graph", "shuffled-reports",
 )  # fmt: skip
 
 
@@ -41,6 +41,10 @@ def in_small(name: str, steps: int = 24) -> list[str]:
         settings += [f"{here}.lr={max(stage.lr, 1e-3)}"]
     if recipe.query_network is not None:
         settings += ["query_network.ffn=64", "query_network.dropout=0"]
+    if recipe.report_decoder is not None:
+        last = f"stages.{len(recipe.stages) - 1}.losses"
+        settings += [f"report_decoder.{key}" for key in ("width=32", "heads=2", "layers=1", "knowledge_layers=1")]
+        settings += [f"{last}.momentum.queue=32", f"{last}.motor.refresh=8", "tokenizer.context_length=64"]
     if recipe.validation is not None:
         settings += ["validation.every=10"]
     return settings
@@ -60,4 +64,5 @@ def test_a_recipe_trains_in_small(name: str, manifest: Manifest, tmp_path: Path)
             assert np.mean(losses[-8:]) < np.mean(losses[:8]), stage
     model = load(tmp_path / "run" / "checkpoint")
     assert ("query_network" in model.card) == (recipe.query_network is not None)
+    assert ("report_decoder" in model.card) == (recipe.report_decoder is not None)
     assert (tmp_path / "run" / VALIDATION).exists() == (recipe.validation is not None)
