@@ -33,14 +33,32 @@ class TrainingRows:
         pixels: (N, S, S) uint8 grey images, letterboxed to the model's size; may be memory-mapped.
         texts: what each row's text may say, and its labels.
         keys: N names of the rows for messages (hashes, no patient's id).
+        studies: the rows of each study, whose images are views of one sample; None: every row is a sample.
     """
 
     pixels: np.ndarray
     texts: TextRows
     keys: Sequence[str]
+    studies: Sequence[IntArray] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are: studies, or rows."""
+        return len(self) if self.studies is None else len(self.studies)
+
+    def first(self, samples: IntArray) -> IntArray:
+        """The row that stands for each sample: its text, its labels."""
+        return samples if self.studies is None else np.array([self.studies[i][0] for i in samples], dtype=np.int64)
+
+    def views(self, samples: IntArray) -> tuple[IntArray, IntArray | None]:
+        """The rows whose images the samples have, one sample after another, and how many each has (None: one each)."""
+        if self.studies is None:
+            return samples, None
+        found = [self.studies[i] for i in samples]
+        return np.concatenate([*found, np.empty(0, np.int64)]), np.array([len(rows) for rows in found], dtype=np.int64)
 
 
 def epoch_batches(rows: int, batch_size: int, seed: Sequence[int]) -> list[IntArray]:
@@ -83,7 +101,7 @@ class Batches:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in one pass over the rows."""
-        return max(1, round(len(self.rows) / (self.batch_size * self.accumulate)))
+        return max(1, round(self.rows.samples / (self.batch_size * self.accumulate)))
 
     @property
     def draws(self) -> bool:
@@ -95,7 +113,7 @@ class Batches:
         rng = np.random.default_rng([*self.seed, 1, step])
         own = np.random.default_rng([*self.seed, 2, step])  # another, so that rows are the same whatever is added
         parts = np.array_split(self._step_rows(step), self.accumulate) if self.with_images else []
-        micro = [{**self._rows(part, rng), **self._own(part, own)} for part in parts]
+        micro = [{**self._rows(part, rng), **self._own(self.rows.first(part), own)} for part in parts]
         return micro, self._shared(step, rng)
 
     def steps(self, start: int, stop: int, *, workers: int = 0) -> Iterator[Step]:
@@ -106,22 +124,26 @@ class Batches:
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._epoch[0] != epoch:
             size = self.batch_size * self.accumulate
-            self._epoch = (epoch, epoch_batches(len(self.rows), size, (*self.seed, epoch)))
+            self._epoch = (epoch, epoch_batches(self.rows.samples, size, (*self.seed, epoch)))
         return self._epoch[1][place]
 
     @property
     def fewest(self) -> int:
         """Rows of the smallest micro-batch."""
-        return len(self.rows) // self.steps_per_epoch // self.accumulate
+        return self.rows.samples // self.steps_per_epoch // self.accumulate
 
-    def _rows(self, indices: IntArray, rng: np.random.Generator) -> Batch:
-        texts = [self.rows.texts.sample(int(i), rng, self.max_sentences) for i in indices]
-        changes = draw_changes(len(indices), rng) if self.augmented and self.image_features is None else None
-        mine = self._mine(len(indices))
-        rows = indices[mine]
+    def _rows(self, samples: IntArray, rng: np.random.Generator) -> Batch:
+        texts = [self.rows.texts.sample(int(i), rng, self.max_sentences) for i in self.rows.first(samples)]
+        shown, counts = self.rows.views(samples)
+        changes = draw_changes(len(shown), rng) if self.augmented and self.image_features is None else None
+        mine = self._mine(len(samples))
+        rows, seen = self.rows.first(samples[mine]), mine
+        if counts is not None:
+            seen = slice(int(counts[: mine.start].sum()), int(counts[: mine.stop].sum()))
         return {
             "row": torch.from_numpy(rows),
-            **self._images(rows, None if changes is None else changes[:, mine]),
+            **self._images(shown[seen], None if changes is None else changes[:, seen]),
+            **({} if counts is None else {"views": torch.from_numpy(counts[mine])}),
             "text": self.tokenize(texts[mine]),
             "labels": torch.from_numpy(self.rows.texts.labels[rows]),
             "signature": torch.from_numpy(self.rows.texts.signature[rows]),

@@ -71,7 +71,8 @@ class DataSettings(Strict):
     where there is no report; `entities` writes a sentence for each finding that the report states or denies, `tags` the
     same in KAD's words ("pneumothorax observation definitely absent"). Rows with neither report nor labels are left out
     and named in skipped.jsonl; more than the share `max_skipped` of them stops the run. `workers`: so many processes
-    make the batches ahead (0: the run itself does); the batches are the same to the bit.
+    make the batches ahead (0: the run itself does); the batches are the same to the bit. `views`: each image is a
+    sample of its own, or all images of a study are one: embedded each, averaged, and met by one report.
     """
 
     split: str = "train"
@@ -80,6 +81,7 @@ class DataSettings(Strict):
     max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01
     shuffle_reports: bool = False
     augment: bool = True
+    views: Literal["one", "all"] = "one"
     workers: Annotated[int, Field(ge=0, le=256)] = 0
 
 
@@ -376,6 +378,12 @@ def _validate(raw: dict[str, Any], where: str) -> Recipe:
     _check_heads(recipe, where)
     for stage in recipe.stages:
         _check_stage(stage, where)
+        single = [n for n, part in stage.losses.active.parts.items() if recipe.data.views == "all" and not part.pooled]
+        if single:
+            raise ConfigError(
+                f"{where}: stage '{stage.name}': the loss {single[0]} works on single images; leave it out, or set "
+                "data.views to one"
+            )
         if recipe.lora and recipe.lora.towers == "image" and not stage.losses.with_images:
             raise ConfigError(
                 f"{where}: stage '{stage.name}' has texts alone, and lora.towers leaves the text tower as it is; "

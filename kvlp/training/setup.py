@@ -40,10 +40,12 @@ from kvlp.training.pixels import cached_pixels
 from kvlp.training.recipe import Recipe
 from kvlp.training.reports import build_report_head
 from kvlp.training.texts import TextRows, has_text, read_texts
+from kvlp.training.views import study_rows, with_study_reports
 
 if TYPE_CHECKING:
     from kvlp.checkpoints import Model
     from kvlp.knowledge.embedding import ConceptVectors
+    from kvlp.typing import IntArray
 
 __all__ = ["Prepared", "finish", "prepare"]
 
@@ -151,7 +153,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         model_cfg=model_cfg,
         preprocess=preprocess,
         tokenizer=tokenizer,
-        rows=TrainingRows(pixels, texts, [_row_key(r.id) for r in rows]),
+        rows=TrainingRows(pixels, texts, [_row_key(r.id) for r in rows], _studies(recipe, rows)),
         tokenize=tokenize,
         normalise=preprocess.normalise,
         data_hash=rows.content_hash,
@@ -230,6 +232,7 @@ def _usable(recipe: Recipe, manifest: Manifest, out: Path) -> Manifest:
     rows = manifest.subset(split=recipe.data.split)
     if len(rows) < 2:
         raise DataError(f"expected training rows with split '{recipe.data.split}', got {len(rows)} of {len(manifest)}")
+    rows = with_study_reports(rows) if recipe.data.views == "all" else rows
     empty = [record for record in rows if not has_text(record, recipe.data.text)]
     if len(empty) > recipe.data.max_skipped * len(rows):
         raise DataError(
@@ -241,6 +244,10 @@ def _usable(recipe: Recipe, manifest: Manifest, out: Path) -> Manifest:
     lines = [json.dumps({"row": _row_key(r.id), "reason": "neither report nor labels"}) + "\n" for r in empty]
     (out / "skipped.jsonl").write_text("".join(lines), encoding="utf-8")
     return rows.subset(where=lambda record: has_text(record, recipe.data.text))
+
+
+def _studies(recipe: Recipe, rows: Manifest) -> tuple[IntArray, ...] | None:
+    return study_rows(rows) if recipe.data.views == "all" else None
 
 
 def _texts(recipe: Recipe, rows: Manifest, graph: KnowledgeGraph) -> TextRows:

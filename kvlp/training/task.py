@@ -16,6 +16,7 @@ from kvlp.losses.output import LossOutput
 from kvlp.models.image_tokens import encode_with_tokens
 from kvlp.training.objectives import Losses
 from kvlp.training.objectives.part import Inputs, Sources
+from kvlp.training.views import pool_views
 
 __all__ = ["MAX_LOG_SCALE", "PretrainTask"]
 
@@ -88,7 +89,10 @@ class PretrainTask(nn.Module):
         return {**found, **{name: value for one in own for name, value in one.items()}}
 
     def encode_images(self, batch: dict[str, Tensor]) -> Features:
-        """Embed the images of a micro-batch: image_emb and, if a loss needs them, image_tokens."""
+        """Embed the images of a micro-batch: image_emb and, if a loss needs them, image_tokens; views are pooled."""
+        return pool_views(self._embed_images(batch), batch.get("views"))
+
+    def _embed_images(self, batch: dict[str, Tensor]) -> Features:
         if "image" not in batch:  # a locked tower's features came with the batch
             return {name: batch[name] for name in IMAGE_FEATURES if name in batch}
         if not self.needs & {"image_tokens", "image_raw"}:

@@ -142,6 +142,11 @@ class LossPart(Strict):
         del model, heads, batch, features
         return {}
 
+    @property
+    def pooled(self) -> bool:
+        """Whether one embedding of several views is enough for it: it needs no places and no pixels of an image."""
+        return type(self).encode is LossPart.encode and "image_tokens" not in self.needs()
+
     def loss(self) -> nn.Module:
         """The loss module of kvlp.losses."""
         raise NotImplementedError
