@@ -78,7 +78,8 @@ def write_reports(
     Args:
         checkpoint: a model trained with a decoder of reports (recipe motor).
         data: a manifest with reports in `train` and in `split`.
-        out: gets reports.jsonl (id and generated report, as `kvlp reports score` reads them) and comparison.jsonl.
+        out: gets reports.jsonl (id, reference and generated report, for `kvlp reports score --refs reference --hyps
+            generated`) and comparison.jsonl.
         split: the images to write for; graph: what the metrics read reports with.
         resamples: of whole patients, for the intervals; seed: of the resamples.
         generation: of `ReportWriter.generate`: method, beams, top_p, max_tokens ...
@@ -106,7 +107,7 @@ def write_reports(
     empty = sum(not text for text in generated)
     notes = (f"{empty} of {len(generated)} written reports are empty",) if empty else ()
     written = WrittenReports(tuple(r.id for r in test), tuple(generated), compared, notes)
-    _save(Path(out), written)
+    _save(Path(out), written, refs)
     return written
 
 
@@ -143,10 +144,10 @@ def _never_empty(texts: Sequence[str]) -> list[str]:
     return [text or "." for text in texts]
 
 
-def _save(folder: Path, written: WrittenReports) -> None:
+def _save(folder: Path, written: WrittenReports, refs: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    rows = zip(written.ids, written.generated, strict=True)
-    lines = [json.dumps({"id": key, "generated": text}) for key, text in rows]
+    rows = zip(written.ids, refs, written.generated, strict=True)
+    lines = [json.dumps({"id": key, "reference": ref, "generated": text}) for key, ref, text in rows]
     atomic_write(folder / "reports.jsonl", ("\n".join(lines) + "\n").encode())
     lines = [json.dumps({"against": name, **row.row()}) for name, rows in written.comparisons.items() for row in rows]
     atomic_write(folder / "comparison.jsonl", ("\n".join(lines) + "\n").encode())

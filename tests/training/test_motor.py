@@ -18,7 +18,7 @@ import kvlp
 from kvlp.datasets.manifest import Manifest, Record
 from kvlp.errors import CheckpointError, ConfigError, DataError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph, Relation
-from kvlp.training.facts import Fact, fact_text, facts_of, knowledge_rows
+from kvlp.training.facts import Fact, fact_text, facts_of
 from kvlp.training.groups import row_groups
 from kvlp.training.knowledge_store import KnowledgeStore, write_store
 from kvlp.training.loop import train_steps
@@ -314,7 +314,7 @@ def test_a_crashed_run_resumes_to_the_same_bits(more: tuple[str, ...], manifest:
 def test_reports_follow_the_image(manifest: Manifest, tmp_path: Path) -> None:
     """Four kinds of noise whose mean tells the report; new noise of each kind gets the report of its kind."""
     settings = recipe(
-        "stages.1.steps=110", "stages.1.batch_size=24", "stages.1.losses.motor.refresh=20", "data.max_sentences=0"
+        "stages.1.steps=80", "stages.1.batch_size=24", "stages.1.losses.motor.refresh=20", "data.max_sentences=0"
     )
     folder = run_recipe(settings, manifest, tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()][1:]
@@ -335,8 +335,6 @@ def test_reports_follow_the_image(manifest: Manifest, tmp_path: Path) -> None:
     found = writer.retrieved(images)
     assert found.rows.shape == (4, 3)
     np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
-    rows_said = knowledge_rows(prepare(settings, manifest, tmp_path, lambda *_: None).sources, 16)
-    assert len(rows_said.reports) == ROWS
     with pytest.raises(ConfigError, match="max_tokens: expected 1 to 30"):
         writer.generate(images, max_tokens=31)
     with pytest.raises(ConfigError, match="expected greedy, beam or nucleus, got 'best'"):
