@@ -14,6 +14,7 @@ from torch import Tensor
 from kvlp.errors import DataError
 from kvlp.training.cached_features import by_features
 from kvlp.training.ranks import Ranks
+from kvlp.training.sharded import clip_gradients
 from kvlp.training.side_by_side import backward_apart, detached, forward_apart
 from kvlp.training.task import PretrainTask
 
@@ -90,7 +91,7 @@ def train_steps(
         optimizer.zero_grad(set_to_none=True)
         total, parts, whole = _forward_backward(task, micro, shared, autocast, side_by_side=side_by_side)
         ranks.average_gradients(task.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(_with_gradient(task), grad_clip)
+        norm = clip_gradients(task.parameters(), grad_clip)
         finite = not ranks.any(not (torch.isfinite(total) and torch.isfinite(norm)))
         if finite:
             optimizer.step()
@@ -158,7 +159,3 @@ def _forward_backward(
 def _joins(name: str, batch: Batch) -> bool:
     """Whether losses see it as it is: labels and the like, neither pixels nor tokens, which may differ in length."""
     return name == "labels" or batch[name].ndim == 1
-
-
-def _with_gradient(task: PretrainTask) -> list[Tensor]:
-    return [p for p in task.parameters() if p.grad is not None]

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from kvlp.errors import ConfigError, KvlpError
+from kvlp.training.sharded import is_cut
 
 if TYPE_CHECKING:
     from kvlp.training.recipe import Stage
@@ -50,13 +51,18 @@ class Ranks:
     world: int = 1
 
     @classmethod
-    def join(cls) -> Ranks:
+    def join(cls, *, group: bool = False) -> Ranks:
         """Meet the other processes, where torchrun started several; the card is that of the local rank.
+
+        Args:
+            group: a process group is needed, if of one process.
 
         Raises:
             ConfigError: torchrun's variables are not whole. ProcessEnded: the others do not come.
         """
-        if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if group and "WORLD_SIZE" not in os.environ:
+            raise ConfigError("parallel fsdp2 needs torchrun: torchrun --nproc-per-node N -m kvlp pretrain ...")
+        if not dist.is_initialized() and (group or int(os.environ.get("WORLD_SIZE", "1")) > 1):
             missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
             if missing:
                 raise ConfigError(f"WORLD_SIZE is set but {missing[0]} is not; start several processes with torchrun")
@@ -139,6 +145,8 @@ class Ranks:
             return
         for module in modules:
             for value in module.state_dict().values():
+                if is_cut(value):
+                    continue
                 plain = value.contiguous()  # image towers keep channels last
                 dist.broadcast(plain, 0)
                 value.copy_(plain)
@@ -150,7 +158,7 @@ class Ranks:
         """
         if self.alone:
             return
-        learned = [p for p in parameters if p.requires_grad]
+        learned = [p for p in parameters if p.requires_grad and not is_cut(p)]  # what is cut has its mean already
         has = torch.tensor([float(p.grad is not None) for p in learned], device=_device())
         dist.all_reduce(has, dist.ReduceOp.MAX)
         gradients = []

@@ -27,8 +27,9 @@ from kvlp.training.ranks import Ranks, deaths_named, require_shareable
 from kvlp.training.recipe import Recipe, Stage
 from kvlp.training.run_folder import METRICS, VALIDATION, open_run_folder, rows_up_to
 from kvlp.training.setup import Prepared, finish, prepare
+from kvlp.training.sharded import Cut
 from kvlp.training.side_by_side import draws
-from kvlp.training.state import latest_state, load_state, save_state
+from kvlp.training.state import latest_state, load_state, save_state, state_tensors
 from kvlp.training.task import PretrainTask
 from kvlp.training.validation import Validation
 from kvlp.training.workers import worker_deaths_named
@@ -80,7 +81,7 @@ def run_recipe(
         ConfigError: `out` already holds a run and resume is off, or holds a run of another recipe or data.
         Interrupted: SIGTERM or Ctrl-C arrived; the state is written.
     """
-    ranks = Ranks.join()
+    ranks = Ranks.join(group=recipe.parallel == "fsdp2")
     report = (progress if ranks.first else None) or (lambda _: None)
 
     def prepared() -> tuple[Prepared, Validation | None]:
@@ -130,6 +131,10 @@ class _Runner:
         self.device = next(prepared.model.parameters()).device
         self.autocast = autocast_of(recipe.precision, self.device)
         self.average = WeightAverage(prepared.model, prepared.heads, decay=recipe.ema) if recipe.ema else None
+        self.cut: Cut | None = None
+        if recipe.parallel == "fsdp2":
+            self.ranks.begin_alike([prepared.model])
+            self.cut = Cut(prepared.model, recipe)
         self.began = time.perf_counter()
 
     def run(self, stop: list[int]) -> None:
@@ -141,6 +146,8 @@ class _Runner:
         with (self.out / METRICS if self.ranks.first else Path(os.devnull)).open("a", encoding="utf-8") as log:
             for number in range(first, len(self.recipe.stages)):
                 self._stage(number, state if number == first else None, log, stop)
+        if self.cut is not None:
+            self.cut.end()
         if self.average is not None:
             self.average.give(self.prepared.model, self.prepared.heads)
 
@@ -155,6 +162,8 @@ class _Runner:
         ).to(self.device)
         task.still, task.average = still, self.average
         optimizer = build_optimizer(task, stage)
+        if self.cut is not None:
+            self.cut.begin(task, optimizer, stage.name)
         start = load_state(state, task, optimizer)["step"] if state else 0
         batches = self._batches(number, stage, task)
         total = stage.steps or stage.epochs * batches.steps_per_epoch
@@ -239,10 +248,11 @@ class _Runner:
             log.write(json.dumps(row) + "\n")
 
     def _save(self, number: int, step: int, task: PretrainTask, optimizer: torch.optim.Optimizer) -> None:
+        tensors = state_tensors(task, optimizer)
         if self.ranks.first:
             task.leave(self.out, self.prepared.sources)
             progress = {"stage": number, "step": step}
-            save_state(self.out / "states", task, optimizer, progress, name=f"step-{number:02d}-{step:08d}")
+            save_state(self.out / "states", tensors, progress, name=f"step-{number:02d}-{step:08d}")
         self.ranks.wait()  # nobody ends before the state is written
 
     def _metrics_row(self, number: int, stage: Stage, info: StepInfo) -> dict[str, Any]:

@@ -15,17 +15,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kvlp.errors import CheckpointError
+from kvlp.training.sharded import cut_like, whole
 from kvlp.training.task import PretrainTask
 
-__all__ = ["KEPT", "latest_state", "load_state", "save_state"]
+__all__ = ["KEPT", "latest_state", "load_state", "save_state", "state_tensors"]
 
 #: So many states are kept; an older one is a way back if the newest is damaged.
 KEPT = 2
 
 
-def save_state(
-    folder: Path, task: PretrainTask, optimizer: torch.optim.Optimizer, progress: dict[str, Any], *, name: str
-) -> Path:
+def state_tensors(task: PretrainTask, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """What a state holds, by file and name, whole also where it is cut over processes: all of them call it."""
+    cards = torch.cuda.is_available()
+    return {
+        "weights": {k: v.contiguous() for k, v in _unshared(task.state_dict()).items()},
+        "optimizer": _optimizer_tensors(task, optimizer),
+        "random": {"torch": torch.get_rng_state(), **({"cuda": torch.cuda.get_rng_state()} if cards else {})},
+    }
+
+
+def save_state(folder: Path, tensors: dict[str, dict[str, Tensor]], progress: dict[str, Any], *, name: str) -> Path:
     """Write `folder/name` whole or not at all, then drop all but the newest `KEPT` states.
 
     `progress` (stage, step, ...) is stored as JSON beside the tensors; names must sort in the order of time.
@@ -34,11 +43,6 @@ def save_state(
     temporary, final = folder / f".{name}.tmp", folder / name
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    tensors = {
-        "weights": {k: v.contiguous() for k, v in _unshared(task.state_dict()).items()},
-        "optimizer": _optimizer_tensors(task, optimizer),
-        "random": {"torch": torch.get_rng_state()},
-    }
     hashes = {}
     for part, values in tensors.items():
         path = temporary / f"{part}.safetensors"
@@ -76,7 +80,9 @@ def load_state(state: Path, task: PretrainTask, optimizer: torch.optim.Optimizer
         weights, moments, random = (load_file(state / f"{p}.safetensors") for p in ("weights", "optimizer", "random"))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{state}: expected readable tensors, got {type(error).__name__}") from None
-    missing, unexpected = task.load_state_dict(weights, strict=False)
+    own = task.state_dict()
+    fitted = {name: cut_like(value, own.get(name)) for name, value in weights.items()}
+    missing, unexpected = task.load_state_dict(fitted, strict=False)
     if set(missing) - set(_shared_names(task)) or unexpected:
         raise CheckpointError(f"{state}: it was written by a model of another shape; use the recipe of that run")
     names = {id(p): n for n, p in task.named_parameters()}
@@ -85,15 +91,17 @@ def load_state(state: Path, task: PretrainTask, optimizer: torch.optim.Optimizer
             prefix = f"{names[id(parameter)]}::"
             found = {k.removeprefix(prefix): v for k, v in moments.items() if k.startswith(prefix)}
             if found:
-                optimizer.state[parameter] = found
+                optimizer.state[parameter] = {key: cut_like(value, parameter) for key, value in found.items()}
     torch.set_rng_state(random["torch"])
+    if "cuda" in random and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random["cuda"])
     return progress
 
 
 def _optimizer_tensors(task: PretrainTask, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     names = {id(p): n for n, p in task.named_parameters()}
     return {
-        f"{names[id(parameter)]}::{key}": value.contiguous()
+        f"{names[id(parameter)]}::{key}": whole(value).contiguous()
         for parameter, values in optimizer.state.items()
         for key, value in values.items()
     }
@@ -102,6 +110,7 @@ def _optimizer_tensors(task: PretrainTask, optimizer: torch.optim.Optimizer) -> 
 def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """safetensors refuses tensors that share memory; keep the first name of each."""
     seen: set[int] = set()
+    state = {name: whole(value) for name, value in state.items()}
     return {k: v for k, v in state.items() if v.data_ptr() not in seen and not seen.add(v.data_ptr())}  # type: ignore[func-returns-value]
 
 
