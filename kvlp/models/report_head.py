@@ -38,11 +38,13 @@ class ReportHead(nn.Module):
         width, heads = s["width"], s["heads"]
         if width % heads:
             raise ConfigError(f"report decoder: expected a width that the heads divide, got {width} by {heads}")
-        sizes: dict[str, int] = {"width": width, "heads": heads}
+        sizes = {"width": width, "heads": heads}
         self.tree = None
         if tree is not None:
-            parts = [tree[name] for name in _TREE]
-            self.tree = KnowledgeTree(*parts, **sizes, layers=s["knowledge_layers"], pad_id=s["pad_id"])
+            self.tree = KnowledgeTree(
+                *(tree[name] for name in _TREE), width=width, heads=heads, layers=s["knowledge_layers"],
+                pad_id=s["pad_id"],
+            )  # fmt: skip
         self.fusion = KnowledgeFusion(s["token_width"], **sizes, layers=s["knowledge_layers"])
         self.decoder = ReportDecoder(
             s["vocab_size"], s["context"], **sizes, layers=s["layers"], pad_id=s["pad_id"]

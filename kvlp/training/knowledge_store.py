@@ -167,13 +167,13 @@ def write_store(folder: Path, memory: KnowledgeMemory, sources: Sources, most: i
     if memory.empty:
         return
     rows = knowledge_rows(sources, most)
-    vectors = [VectorIndex(emb.cpu().numpy(), kind="flat") for emb in (memory.emb, memory.fact_emb)]
+    index, facts = (VectorIndex(emb.cpu().numpy(), kind="flat") for emb in (memory.emb, memory.fact_emb))
     about = {
-        "made": made or f"after {int(memory.built)} steps", "dim": vectors[0].dim, "graph": sources.taught.name,
+        "made": made or f"after {int(memory.built)} steps", "dim": index.dim, "graph": sources.taught.name,
         "graph_hash": sources.taught.content_hash,
     }  # fmt: skip
     keys = sources.keys or [str(i) for i in range(len(rows.reports))]
-    KnowledgeStore(*vectors, rows.unique, rows.facts, keys, memory.groups.tolist(), about).save(folder)
+    KnowledgeStore(index, facts, rows.unique, rows.facts, keys, memory.groups.tolist(), about).save(folder)
 
 
 def final_tensors(model: Any, sources: Sources, settings: Mapping[str, Any], folder: Path) -> dict[str, Tensor]:

@@ -197,7 +197,8 @@ def finish(recipe: Recipe, prepared: Prepared, out: Path) -> Path:
         prepared.adapters.save(out / "adapter")
         prepared.adapters.merge()
     if "decoder" in prepared.heads:
-        settings = card["report_decoder"] = prepared.heads["decoder"].settings
+        settings: Any = prepared.heads["decoder"].settings
+        card["report_decoder"] = settings
         extra |= final_tensors(prepared.model.eval(), prepared.sources, settings, out / STORE)
     module = prepared.model.to("cpu").eval()
     seen_before = _seen_before(prepared.start)

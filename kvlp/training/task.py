@@ -67,9 +67,10 @@ class PretrainTask(nn.Module):
             if part.head and part.head not in self.heads:
                 raise ConfigError(f"the loss {name} works through the head {part.head}, which the recipe does not have")
         self.memories = nn.ModuleDict()
-        for part in self.parts.values() if sources is not None else ():
-            found = part.memories(model, dict(self.heads.items()), sources)
-            self.memories.update({name: one for name, one in found.items() if name not in self.memories})
+        if sources is not None:
+            for part in self.parts.values():
+                found = part.memories(model, dict(self.heads.items()), sources)
+                self.memories.update({name: one for name, one in found.items() if name not in self.memories})
         self._computed: dict[str, Inputs] = {}  # what the last losses were computed from, for `remember`
 
     def train(self, mode: bool = True) -> PretrainTask:  # noqa: FBT001 the signature is torch's

@@ -113,7 +113,7 @@ class MotorPart(LossPart):
 
         from kvlp.losses.output import LossOutput
 
-        decoder: Any = x.heads[self.head].decoder  # type: ignore[attr-defined]
+        decoder: Any = x.heads[self.head].decoder
         f, found = x.features, {}
         if self.lm:
             told = f["motor_told"].flatten().long()
@@ -131,7 +131,7 @@ class MotorPart(LossPart):
         """Every `refresh` steps the vectors are made anew."""
         memory: Any = x.heads[KNOWLEDGE]
         memory.steps += 1
-        retrieves = x.heads[self.head].settings["retrieve"]  # type: ignore[index,union-attr]
+        retrieves = x.heads[self.head].settings["retrieve"]  # type: ignore[index]
         if retrieves and int(memory.steps) % self.refresh == 0:
             momentum: Any = x.heads.get(MOMENTUM)
             tower = model if momentum is None else momentum.model.copy
