@@ -29,6 +29,8 @@ _BATCH = 64
 
 def loading(options: BenchOptions, manifest: Manifest, prepared: Prepared, scratch: Path) -> list[Measure]:
     """Images a second of the first epoch, which fills the cache, and of each later one, beside webdataset's."""
+    import torch
+
     manifest = manifest.subset(split="train")
     write_shards(manifest, scratch / "shards")
     contestants: dict[str, Callable[[], object]] = {
@@ -39,7 +41,10 @@ def loading(options: BenchOptions, manifest: Manifest, prepared: Prepared, scrat
     for run in contestants.values():
         run()
     seconds = alternate(contestants, options.repeats)
-    sizes = f"{len(manifest)} drawn radiographs of 512 px in PNG shards, to {prepared.preprocess.size} px; one process"
+    sizes = (
+        f"{len(manifest)} drawn radiographs of 512 px in PNG shards, to {prepared.preprocess.size} px; one process, "
+        f"{torch.get_num_threads()} threads of torch"
+    )
     said = {
         "first": ("kvlp, first epoch", f"{sizes}; shards read, hashes checked, cache of pixels written"),
         "later": ("kvlp, later epochs", f"{sizes}; from the cache of pixels"),

@@ -5,8 +5,9 @@ kvlp's step with the contrastive loss alone, `KAD stage 2` that with all losses 
 (contrast, entities, knowledge, query network); open_clip's is the epoch of `open_clip_train` with its defaults. Memory
 is that of each alone in a process. Loading: see loading.py. The data are drawn radiographs with reports.
 
-Settings: `steps=3`, `patients=100` (drawn for the steps), `loaded=80` (patients drawn for loading),
-`only=steps|memory|loading`.
+Settings: `steps=3`, `patients=100` (drawn for the steps), `loaded=80` (patients drawn for loading), `threads=N` (all
+cores), `only=steps,memory,loading` or some of them. Steps are timed with one thread, too: kvlp's towers then do not
+work side by side, as they do with more. Knowledge texts come every third step.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, KvlpError
 from kvlp.eval.bench.measure import BenchOptions, Measure, alternate, ratio
 
+if TYPE_CHECKING:
+    from kvlp.eval.bench.train_steps import Work
+
 __all__ = ["run"]
 
-_RECIPE, _COUNTS, _PARTS = "kad-phantom", {"steps": 3, "patients": 100, "loaded": 80}, ("steps", "memory", "loading")
+_RECIPE, _PARTS = "kad-phantom", ("steps", "memory", "loading")
+_COUNTS = {"steps": 3, "patients": 100, "loaded": 80, "threads": os.cpu_count() or 1}
 #: The recipe's own towers, and a pair without convolutions.
 _TOWERS: dict[str, tuple[str, ...]] = {
     "tiny-cnn + tiny-text": (),
@@ -44,14 +50,15 @@ def run(options: BenchOptions) -> list[Measure]:
     counts, parts = _settings(options)
     with tempfile.TemporaryDirectory(prefix="kvlp-train-") as folder:
         scratch, measures = Path(folder), list[Measure]()
-        if "loading" not in parts or len(parts) > 1:
+        if parts != ("loading",):
             manifest = _drawn(scratch / "small", counts["patients"], 96, options.seed)
             for towers, overrides in _TOWERS.items():
-                where = (manifest, scratch / towers, counts["steps"], overrides)
+                settings = (f"threads={counts['threads']}", *overrides)
+                where = (manifest, scratch / towers, counts["steps"], settings)
                 measures += _steps(options, towers, *where) if "steps" in parts else []
                 measures += _memory(options, towers, *where) if "memory" in parts else []
         if "loading" in parts:
-            measures += _loading(options, scratch, counts["loaded"])
+            measures += _loading(options, scratch, counts["loaded"], counts["threads"])
     return measures
 
 
@@ -60,14 +67,15 @@ def _settings(options: BenchOptions) -> tuple[dict[str, int], tuple[str, ...]]:
     if unknown:
         raise ConfigError(f"benchmark train has no setting '{min(unknown)}'; it has {', '.join(_COUNTS)}, only")
     found = {**{key: str(value) for key, value in _COUNTS.items()}, **options.settings}
-    only = found.pop("only", "")
-    if only and only not in _PARTS:
-        raise ConfigError(f"only={only}: expected one of {', '.join(_PARTS)}")
+    only = found.pop("only", ",".join(_PARTS))
+    if not set(only.split(",")) <= set(_PARTS):
+        raise ConfigError(f"only={only}: expected some of {','.join(_PARTS)}")
     for key, text in found.items():
         if not text.isdecimal() or int(text) < 1:
             raise ConfigError(f"{key}={text}: expected a count such as {_COUNTS[key]}")
-    sizes = {key: max(1, round(int(value) * (1 if key == "steps" else options.size))) for key, value in found.items()}
-    return sizes, (only,) if only else _PARTS
+    scaled = {"patients", "loaded"}
+    sizes = {k: max(1, round(int(value) * (options.size if k in scaled else 1))) for k, value in found.items()}
+    return sizes, tuple(only.split(","))
 
 
 def _drawn(out: Path, patients: int, size: int, seed: int) -> Manifest:
@@ -79,26 +87,29 @@ def _drawn(out: Path, patients: int, size: int, seed: int) -> Manifest:
 def _steps(
     options: BenchOptions, towers: str, manifest: Manifest, folder: Path, steps: int, overrides: Sequence[str]
 ) -> list[Measure]:
+    from dataclasses import replace
+
     from kvlp.eval.bench.train_steps import prepare_work
-    from kvlp.eval.bench.train_worker import contestant
 
     work = prepare_work(_RECIPE, manifest, folder, steps=steps, overrides=overrides)
+    counts = sorted({1, work.threads})
+    return [measure for n in counts for measure in _timed(options, towers, replace(work, threads=n))]
+
+
+def _timed(options: BenchOptions, towers: str, work: Work) -> list[Measure]:
+    from kvlp.eval.bench.train_worker import contestant
+
     runs: dict[str, Callable[[], None]] = {name: contestant(name, work) for name in (*_OURS, _THEIRS)}
     for once in runs.values():
         once()
     seconds = alternate(runs, options.repeats)
     notes = (
         f"{len(work.steps)} steps of {work.images // len(work.steps)} images of {work.prepared.preprocess.size} px, "
-        f"{towers}, {work.recipe.precision}, {os.cpu_count()} cores; the same tensors for all"
+        f"{work.recipe.precision}; the same tensors for all; {_load(work.threads)}"
     )
-    names = {**_OURS, _THEIRS: _THEIRS}
-    rates = [
-        Measure.of(f"steps, {towers}", names[key], [work.images / s for s in seconds[key]], "images/s", notes)
-        for key in names
-    ]
-    against = [
-        ratio(seconds[key], seconds[_THEIRS], f"steps, {towers}", f"{name} / {_THEIRS}") for key, name in _OURS.items()
-    ]
+    names, what = {**_OURS, _THEIRS: _THEIRS}, f"steps, {towers}, {work.threads} threads"
+    rates = [Measure.of(what, names[key], [work.images / s for s in seconds[key]], "images/s", notes) for key in names]
+    against = [ratio(seconds[key], seconds[_THEIRS], what, f"{name} / {_THEIRS}") for key, name in _OURS.items()]
     for measure in against:
         options.say(f"{measure.name}: {measure.subject} {measure.value:.2f}")
     return [*rates, *against]
@@ -134,7 +145,13 @@ def _process(*arguments: str) -> dict[str, float]:
     return figures
 
 
-def _loading(options: BenchOptions, scratch: Path, patients: int) -> list[Measure]:
+def _load(threads: int) -> str:
+    return f"{threads} threads on {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
+
+
+def _loading(options: BenchOptions, scratch: Path, patients: int, threads: int) -> list[Measure]:
+    import torch
+
     from kvlp.eval.bench.loading import loading
     from kvlp.training.recipe import load_recipe
     from kvlp.training.setup import prepare
@@ -143,6 +160,8 @@ def _loading(options: BenchOptions, scratch: Path, patients: int) -> list[Measur
     (scratch / "loading").mkdir()
     recipe = load_recipe(_RECIPE, ["model.image_size=224"])
     prepared = prepare(recipe, manifest, scratch / "loading", lambda *_: None)
+    torch.set_num_threads(threads)
+    options.say(f"loading: {_load(threads)}")
     measures = loading(options, manifest, prepared, scratch / "loading")
     for measure in measures[-2:]:
         options.say(f"{measure.name}: {measure.subject} {measure.value:.1f}")

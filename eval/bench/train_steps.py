@@ -31,12 +31,14 @@ class Work:
     Attributes:
         recipe, prepared: towers as they begin, tokenizer, texts; `losses` of the stage `align`.
         steps: batches of that stage, made beforehand; texts are padded to the context length, as open_clip pads them.
+        threads: of the processor, for each contestant.
     """
 
     recipe: Recipe
     prepared: Prepared
     losses: Losses
     steps: Sequence[Step]
+    threads: int
 
     @property
     def images(self) -> int:
@@ -45,7 +47,7 @@ class Work:
 
 
 def prepare_work(name: str, manifest: Manifest, out: Path, *, steps: int, overrides: Sequence[str] = ()) -> Work:
-    """Read the data and build the towers of a recipe whose image stage is called `align`."""
+    """Read the data and build the towers of a recipe whose image stage is called `align`; see `Work.threads`."""
     from kvlp.training.data import Batches
     from kvlp.training.setup import prepare
 
@@ -67,7 +69,7 @@ def prepare_work(name: str, manifest: Manifest, out: Path, *, steps: int, overri
     model: Any = prepared.model
     device = model.logit_scale.device
     made = [([_on(device, _padded(m[0], prepared))], _on(device, shared)) for m, shared in batches.steps(0, steps)]
-    return Work(recipe, prepared, stage.losses, made)
+    return Work(recipe, prepared, stage.losses, made, recipe.threads or os.cpu_count() or 1)
 
 
 def _on(device: torch.device, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -103,12 +105,12 @@ def kvlp_steps(work: Work, losses: Losses) -> Callable[[], None]:
     task = PretrainTask(model, losses, pad_id=work.prepared.tokenize.pad_id, heads=heads).train()
     optimizer = build_optimizer(task, stage)
     schedule = cosine_schedule(stage.lr, stage.steps, stage.warmup, stage.final_lr)
-    device, cores = model.logit_scale.device, os.cpu_count() or 1
-    apart = device.type == "cpu" and cores > 1 and not draws(model) and not any(part.joint for part in parts)
+    device, threads = model.logit_scale.device, work.threads
+    apart = device.type == "cpu" and threads > 1 and not draws(model) and not any(part.joint for part in parts)
     autocast = autocast_of(work.recipe.precision, device)
 
     def run() -> None:
-        torch.set_num_threads(max(1, cores // 2) if apart else cores)
+        torch.set_num_threads(max(1, threads // 2) if apart else threads)
         for _ in train_steps(task, work.steps, optimizer, schedule, autocast=autocast, side_by_side=apart):
             pass
 
@@ -140,10 +142,10 @@ def open_clip_steps(work: Work) -> Callable[[], None]:
         accum_freq=1, skip_scheduler=False, grad_clip_norm=None, horovod=False, log_every_n_steps=100, rank=0,
         local_rank=0, world_size=1, batch_size=len(pairs[0][0]), wandb=False,
     )  # fmt: skip
-    scheduler, loss, cores = cosine_lr(optimizer, 5e-4, count // 10 + 1, count), ClipLoss(), os.cpu_count() or 1
+    scheduler, loss = cosine_lr(optimizer, 5e-4, count // 10 + 1, count), ClipLoss()
 
     def run() -> None:
-        torch.set_num_threads(cores)
+        torch.set_num_threads(work.threads)
         train_one_epoch(model, data, loss, 0, optimizer, None, scheduler, None, args)
         model.logit_scale.item()  # on a card: wait until all is done
 
