@@ -24,6 +24,7 @@ def command(
         False, "--compare", help="Run all named recipes on the same data, order and seeds; write one table."
     ),
     seeds: str = typer.Option("", "--seeds", help="With --compare: seeds of every recipe, such as 0,1,2."),
+    tensorboard: bool = typer.Option(False, "--tensorboard", help="Write curves for TensorBoard to OUT/tensorboard."),
     with_images: bool = typer.Option(False, "--with-images", help="Put pictures of patients into the page."),
     as_json: bool = typer.Option(False, "--json", help="Print the outcome as JSON."),
 ) -> None:
@@ -39,6 +40,7 @@ def command(
     if len(recipes) > 1 and not compare:
         raise typer.BadParameter(f"one recipe, got {len(recipes)}; add --compare to compare them")
     overrides = [*settings, *([f"seed={seed}"] if seed is not None else [])]
+    overrides += ["tensorboard=true"] if tensorboard else []
     try:
         with progress_line(quiet=as_json or not is_first_process()) as progress:
             outcome = pretrain(

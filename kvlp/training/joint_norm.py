@@ -12,7 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["joint_batch_norm"]
+__all__ = ["batch_statistics", "joint_batch_norm"]
+
+
+def batch_statistics(module: nn.Module) -> list[Tensor]:
+    """The running averages of batch norm, which a forward pass in training changes."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [value for norm in norms for value in norm.buffers()]
 
 
 def joint_batch_norm(module: nn.Module) -> Callable[[], AbstractContextManager[object]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kvlp.errors import DataError
 from kvlp.training.cached_features import by_features
+from kvlp.training.joint_norm import batch_statistics
 from kvlp.training.ranks import Ranks
 from kvlp.training.sharded import clip_gradients
 from kvlp.training.side_by_side import backward_apart, detached, forward_apart
@@ -76,19 +77,22 @@ def train_steps(
 ) -> Iterator[StepInfo]:
     """Take one optimiser step per item of `batches` and yield what it did.
 
-    A step whose loss or gradient is not finite never reaches the weights. With `side_by_side` both towers work at once
-    (see side_by_side.py). Several processes (see ranks.py) share the rows of each step and take the same step.
+    A step whose loss or gradient is not finite never reaches the weights, nor the averages of batch norm. With
+    `side_by_side` both towers work at once (see side_by_side.py). Several processes (see ranks.py) share the rows of
+    each step and take the same step.
 
     Raises:
         DataError: `MAX_BAD_STEPS` such steps in a row.
     """
     bad, began, ranks = 0, time.perf_counter(), Ranks.now()
+    statistics = batch_statistics(task)
     for step, (micro, shared) in enumerate(batches, start):
         fetched = time.perf_counter()
         lr = schedule(step)
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         optimizer.zero_grad(set_to_none=True)
+        before = [value.clone() for value in statistics]
         total, parts, whole = _forward_backward(task, micro, shared, autocast, side_by_side=side_by_side)
         ranks.average_gradients(task.parameters())
         norm = clip_gradients(task.parameters(), grad_clip)
@@ -97,6 +101,9 @@ def train_steps(
             optimizer.step()
             task.clamp_scales()
             task.remember()
+        else:
+            for value, kept in zip(statistics, before, strict=True):
+                value.copy_(kept)
         bad = 0 if finite else bad + 1
         done = time.perf_counter()
         yield StepInfo(

@@ -211,10 +211,10 @@ class Recipe(Strict):
 
     A recipe's file may instead name another one as its `base` and `set` some of its keys (dotted: `stages.0.lr: 1e-3`).
     With `as_published` each of its `differences` takes the published value. `parallel`: how processes that torchrun
-    starts hold the towers: whole in each (`ddp`), or their blocks in shards (`fsdp2`). `ema`: a moving average of the
-    weights with this decay is what is scored and saved (see `WeightAverage`). `grad_checkpointing`: that tower computes
-    its blocks again for the gradient instead of keeping them, for less memory. `lora`: of the towers only adapters
-    learn.
+    starts hold the towers: whole in each (`ddp`), or their blocks in shards (`fsdp2`). `tensorboard`: curves in the run
+    folder. `ema`: a moving average of the weights with this decay is what is scored and saved (see `WeightAverage`).
+    `grad_checkpointing`: that tower computes its blocks again for the gradient instead of keeping them, for less
+    memory. `lora`: of the towers only adapters learn.
     """
 
     name: str
@@ -226,6 +226,7 @@ class Recipe(Strict):
     threads: Annotated[int, Field(ge=0)] = 0
     save_every: Positive = 50
     parallel: Literal["ddp", "fsdp2"] = "ddp"
+    tensorboard: bool = False
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     grad_checkpointing: Literal["image", "text", "both"] | None = None
     lora: LoraPart | None = None

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, KvlpError
 from kvlp.training.average import WeightAverage
+from kvlp.training.curves import Curves
 from kvlp.training.data import Batches
 from kvlp.training.loop import StepInfo, cosine_schedule, train_steps
 from kvlp.training.optimizer import build_optimizer, choose_trained
@@ -131,6 +132,7 @@ class _Runner:
         self.device = next(prepared.model.parameters()).device
         self.autocast = autocast_of(recipe.precision, self.device)
         self.average = WeightAverage(prepared.model, prepared.heads, decay=recipe.ema) if recipe.ema else None
+        self.curves: Curves | None = None
         self.cut: Cut | None = None
         if recipe.parallel == "fsdp2":
             self.ranks.begin_alike([prepared.model])
@@ -143,7 +145,11 @@ class _Runner:
         first = done["stage"] if done else 0
         for name in (METRICS, VALIDATION) if self.ranks.first else ():
             rows_up_to(self.out / name, first, done["step"] if done else 0)
-        with (self.out / METRICS if self.ranks.first else Path(os.devnull)).open("a", encoding="utf-8") as log:
+        told = self.out / METRICS if self.ranks.first else Path(os.devnull)
+        with ExitStack() as stack:
+            log = stack.enter_context(told.open("a", encoding="utf-8"))
+            if self.recipe.tensorboard and self.ranks.first:
+                self.curves = stack.enter_context(closing(Curves(self.out)))
             for number in range(first, len(self.recipe.stages)):
                 self._stage(number, state if number == first else None, log, stop)
         if self.cut is not None:
@@ -186,8 +192,11 @@ class _Runner:
             for info in steps:
                 if self.average is not None and not info.skipped:
                     self.average.follow(self.prepared.model, self.prepared.heads)
-                log.write(json.dumps(self._metrics_row(number, stage, info)) + "\n")
+                told = self._metrics_row(number, stage, info)
+                log.write(json.dumps(told) + "\n")
                 log.flush()
+                if self.curves is not None:
+                    self.curves.step(told)
                 self._tell(stage, info, total, (info.step - start) / (time.perf_counter() - clock))
                 if self.validation is not None and (info.step % self.validation.every == 0 or info.step == total):
                     self._validate(number, stage, info.step, task)
@@ -244,6 +253,8 @@ class _Runner:
         row = {"stage": number, "name": stage.name, "step": step, **figures}
         if not self.ranks.first:
             return
+        if self.curves is not None:
+            self.curves.validation(row)
         with (self.out / VALIDATION).open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 

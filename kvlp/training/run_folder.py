@@ -22,7 +22,17 @@ VALIDATION = "validation.jsonl"
 
 #: What may differ when a run is gone on with: it says how the run is done, not what comes out.
 FREE = frozenset(
-    {"name", "description", "differences", "as_published", "threads", "save_every", "evaluation", "parallel"}
+    {
+        "name",
+        "description",
+        "differences",
+        "as_published",
+        "threads",
+        "save_every",
+        "evaluation",
+        "parallel",
+        "tensorboard",
+    }
 )
 FREE_OF_DATA = frozenset({"workers"})
 

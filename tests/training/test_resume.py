@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +25,12 @@ from kvlp.datasets.manifest import Manifest
 from kvlp.errors import CheckpointError, ConfigError, DataError
 from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.knowledge.names import AND_OTHERS
+from kvlp.losses.output import LossOutput
 from kvlp.training.objectives import ClipPart, Losses
 from kvlp.training.recipe import Recipe, Stage, load_recipe
 from kvlp.training.run import Interrupted, Progress, run_recipe
 from kvlp.training.state import latest_state
+from kvlp.training.task import PretrainTask
 
 WEIGHTS = "open_clip_model.safetensors"
 SENTENCES = [
@@ -331,3 +335,26 @@ def test_a_locked_stage_resumes_to_the_bit(recipe: Recipe, manifest_path: Path, 
 
 def replace_stages(recipe: Recipe, *stages: Stage) -> Recipe:
     return recipe.model_copy(update={"stages": stages})
+
+
+@pytest.mark.slow
+def test_a_step_that_is_not_finite_is_told_with_its_rows_and_the_run_goes_on(
+    recipe: Recipe, manifest_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    real, steps = PretrainTask.loss, []
+
+    def broken(self: PretrainTask, *inputs: dict[str, torch.Tensor]) -> LossOutput:
+        steps.append(inputs[1]["row"].tolist())
+        output = real(self, *inputs)
+        return replace(output, total=output.total * math.nan) if len(steps) == 2 else output
+
+    monkeypatch.setattr(PretrainTask, "loss", broken)
+    manifest = Manifest.load(manifest_path)
+    run_recipe(recipe, manifest, tmp_path / "run")
+    rows = metrics(tmp_path / "run")
+    assert [row["step"] for row in rows if row["skipped"]] == [2]
+    keys = [hashlib.sha256(record.id.encode()).hexdigest()[:12] for record in manifest]
+    assert rows[1]["skipped_rows"] == [keys[i] for i in steps[1]]
+    assert [row["step"] for row in rows if "skipped_rows" in row] == [2]
+    assert len(rows) == 12
+    assert all(1 <= row["logit_scale"] <= 100 for row in rows)

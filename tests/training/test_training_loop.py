@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from kvlp.errors import DataError
+from kvlp.losses.output import LossOutput
 from kvlp.models.concept_head import ConceptHead
 from kvlp.models.dual_encoder import build_dual_encoder
 from kvlp.models.towers import model_config
@@ -23,10 +26,10 @@ from kvlp.training.task import MAX_LOG_SCALE, PretrainTask
 ROWS, CLASSES = 8, 2
 
 
-def _task() -> PretrainTask:
+def _task(image: str = "tiny-vit") -> PretrainTask:
     torch.manual_seed(0)
     # a vision transformer: batch norm would see other statistics in a micro-batch
-    cfg = model_config("tiny-vit", "tiny-text", vocab_size=30, eos_id=3, embed_dim=16, image_size=24, context_length=6)
+    cfg = model_config(image, "tiny-text", vocab_size=30, eos_id=3, embed_dim=16, image_size=24, context_length=6)
     losses = Losses(
         clip=ClipPart(), entity=EntityPart(), knowledge=KnowledgePart(pairs=3), concept_align=ConceptAlignPart()
     )
@@ -89,6 +92,27 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch():
         assert (parts[name] - value).abs().max().item() <= 2e-6 * largest + 1e-9, name
 
 
+def test_dropout_leaves_out_the_same_when_micro_batches_are_encoded_again():
+    """Else the gradient would be that of other features than the loss was computed from."""
+    task, said = _task(), []
+
+    def dropped(_: torch.nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+        said.append(torch.nn.functional.dropout(output, 0.5))
+        return said[-1]
+
+    task.model.visual.register_forward_hook(dropped)
+    torch.manual_seed(3)
+    _forward_backward(task, [_batch(slice(0, 3)), _batch(slice(3, 8))], SHARED, nullcontext)
+    after = torch.rand(1)
+    assert len(said) == 4
+    assert torch.equal(said[0], said[2])
+    assert torch.equal(said[1], said[3])
+    assert not torch.equal(said[0][0] == 0, said[1][0] == 0)
+    torch.manual_seed(3)
+    torch.nn.functional.dropout(torch.ones(8, 16), 0.5)
+    assert torch.equal(after, torch.rand(1))  # the second pass moves no generator on
+
+
 def _steps(task: PretrainTask, batches: list[dict[str, torch.Tensor]]) -> list[bool]:
     optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3)
     items = [([batch], SHARED) for batch in batches]
@@ -105,6 +129,59 @@ def test_a_step_that_is_not_finite_never_reaches_the_weights():
     assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
     assert _steps(task, [broken, _batch(slice(0, 8)), broken]) == [True, False, True]
     assert not torch.equal(task.model.logit_scale, before["model.logit_scale"])
+
+
+def _sha(task: PretrainTask, optimizer: torch.optim.Optimizer) -> str:
+    """Of weights, of the averages of batch norm, and of the optimiser's moments."""
+    moments = [value for state in optimizer.state.values() for value in state.values()]
+    digest = hashlib.sha256()
+    for value in (*task.state_dict().values(), *moments):
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "image"),
+    [
+        ("pixel", math.nan, "tiny-vit"),
+        ("pixel", math.inf, "tiny-cnn"),
+        ("loss", math.nan, "tiny-cnn"),
+        ("loss", math.inf, "tiny-vit"),
+        ("gradient", math.nan, "tiny-vit"),
+        ("gradient", math.inf, "tiny-cnn"),
+    ],
+)
+def test_a_step_that_is_not_finite_changes_nothing_and_names_its_rows(
+    where: str, value: float, image: str, monkeypatch: pytest.MonkeyPatch
+):
+    task, good, bad = _task(image), _batch(slice(0, 5)), _batch(slice(3, 8))
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3)
+    shas: list[str] = []
+    if where == "pixel":
+        bad["image"] = bad["image"].clone()
+        bad["image"][2, 0, 3, 4] = value
+    elif where == "loss":
+        loss = task.loss
+
+        def broken(*inputs: dict[str, torch.Tensor]) -> LossOutput:
+            output = loss(*inputs)
+            return replace(output, total=output.total * value) if len(shas) == 1 else output
+
+        monkeypatch.setattr(task, "loss", broken)
+    else:
+        parameter = next(task.model.text.parameters())
+        parameter.register_hook(lambda g: g * value if len(shas) == 1 else g)
+    infos = train_steps(
+        task, [([batch], SHARED) for batch in (good, bad, good)], optimizer, lambda _: 1e-3, autocast=nullcontext
+    )
+    told = []
+    for info in infos:
+        told.append(info)
+        shas.append(_sha(task, optimizer))
+        assert 0 <= task.model.logit_scale.item() <= MAX_LOG_SCALE
+    assert [info.skipped for info in told] == [False, True, False]
+    assert told[1].rows == (3, 4, 5, 6, 7)
+    assert shas[0] == shas[1] != shas[2]
 
 
 def test_bad_steps_in_a_row_stop_the_run():
