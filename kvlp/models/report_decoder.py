@@ -36,9 +36,10 @@ class ReportDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.pad_id = pad_id
-        self.words = nn.Parameter(torch.randn(vocab_size, width) * 0.02)
+        # of about unit length: words that come in and go out alike learn slowly from much smaller ones
+        self.words = nn.Parameter(torch.randn(vocab_size, width) / width**0.5)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        self.places = nn.Parameter(torch.randn(context, width) * 0.02)
+        self.places = nn.Parameter(torch.randn(context, width) / width**0.5)
         self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.judge = nn.Linear(width, 2)
