@@ -32,8 +32,8 @@ def parameter_layers(tower: nn.Module) -> dict[str, int]:
     order = {place: layer for layer, place in enumerate(sorted({p for p in places.values() if p}), start=1)}
     if not order:
         raise ConfigError(f"no blocks are known in a tower of the kind {type(tower).__name__}; leave its layers alone")
-    ends = {(): 0, None: len(order) + 1}
-    return {name: {**order, **ends}[places.get(name)] for name, _ in tower.named_parameters()}
+    layers: dict[tuple[int, ...] | None, int] = {**order, (): 0, None: len(order) + 1}
+    return {name: layers[places.get(name)] for name, _ in tower.named_parameters()}
 
 
 def _of_timm(trunk: Any) -> dict[str, tuple[int, ...] | None]:

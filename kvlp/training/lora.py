@@ -56,7 +56,7 @@ class Adapters:
         scales = [p for p in model.parameters(recurse=False) if p.requires_grad]
         torch.manual_seed(seed + _SEED)
         settings = LoraConfig(r=part.rank, lora_alpha=part.alpha, target_modules=names)  # type: ignore[arg-type]
-        self._adapted: Any = get_peft_model(model, settings)  # type: ignore[arg-type]
+        self._adapted: Any = get_peft_model(model, settings)
 
         for scale in scales:  # peft freezes all that is no adapter
             scale.requires_grad_(True)

@@ -122,9 +122,9 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         start_as_mean_of_words(model, eos_id=tokenizer.sep_token_id)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).to(memory_format=torch.channels_last)
-    for tower, key in ((model.visual, "image"), (model.text, "text")):
+    for tower, key in (("visual", "image"), ("text", "text")):
         if recipe.grad_checkpointing in (key, "both"):
-            checkpoint_blocks(tower)
+            checkpoint_blocks(model.get_submodule(tower))
     adapters = Adapters(model, recipe.lora, seed=recipe.seed) if recipe.lora else None
     pixels, exposure = cached_pixels(
         rows, preprocess, out / "cache", shards=shards,
