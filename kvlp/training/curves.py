@@ -31,10 +31,7 @@ class Curves:
     """
 
     def __init__(self, out: Path) -> None:
-        try:
-            import tensorboard  # noqa: F401
-        except ImportError:
-            raise MissingExtraError("tensorboard", "tensorboard") from None
+        self.require()
         from torch.utils.tensorboard import SummaryWriter
 
         logging.getLogger("tensorboard").setLevel(logging.ERROR)
@@ -46,6 +43,18 @@ class Curves:
             path = out / name
             for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
                 add(json.loads(line))
+
+    @staticmethod
+    def require() -> None:
+        """See that tensorboard is there.
+
+        Raises:
+            MissingExtraError: it is not.
+        """
+        try:
+            import tensorboard  # noqa: F401
+        except ImportError:
+            raise MissingExtraError("tensorboard", "tensorboard") from None
 
     def step(self, row: Mapping[str, Any]) -> None:
         """Add a row of metrics.jsonl."""

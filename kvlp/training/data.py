@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -116,7 +116,7 @@ class Batches:
         micro = [{**self._rows(part, rng), **self._own(self.rows.first(part), own)} for part in parts]
         return micro, self._shared(step, rng)
 
-    def steps(self, start: int, stop: int, *, workers: int = 0) -> Iterator[Step]:
+    def steps(self, start: int, stop: int, *, workers: int = 0) -> Generator[Step, None, None]:
         """The steps from `start` to `stop`; with `workers`, made ahead by so many processes: the same bits."""
         return in_order(self, range(start, stop), workers)
 

@@ -102,7 +102,7 @@ class Ranks:
         dist.all_reduce(told, dist.ReduceOp.MAX)
         return bool(told.item())
 
-    def first_does(self, work: Callable[[], None]) -> None:
+    def first_does(self, work: Callable[[], object]) -> None:
         """Let the first process do something while the others wait.
 
         Raises:

@@ -84,6 +84,8 @@ def run_recipe(
     """
     ranks = Ranks.join(group=recipe.parallel == "fsdp2")
     report = (progress if ranks.first else None) or (lambda _: None)
+    if recipe.tensorboard:
+        Curves.require()  # before hours of work
 
     def prepared() -> tuple[Prepared, Validation | None]:
         found = prepare(recipe, manifest, out, _phases(report), shards=shards)

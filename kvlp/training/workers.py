@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -27,7 +27,7 @@ class _ByStep(Protocol[T_co]):
     def __getitem__(self, step: int) -> T_co: ...
 
 
-def in_order(batches: _ByStep[T], steps: Sequence[int], workers: int) -> Iterator[T]:
+def in_order(batches: _ByStep[T], steps: Sequence[int], workers: int) -> Generator[T, None, None]:
     """Yield `batches[step]` for each of `steps`, in this order.
 
     With `workers` so many forked processes make them ahead, and end with the iteration, however that ends. `batches` is

@@ -86,9 +86,7 @@ def test_what_cannot_be_shared_is_named():
 def test_shards_without_torchrun_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     recipe = load_recipe("smoke-cpu", ["parallel=fsdp2"])
-    with pytest.raises(
-        ConfigError, match="parallel fsdp2 needs torchrun: torchrun --nproc-per-node N -m kvlp"
-    ):
+    with pytest.raises(ConfigError, match="parallel fsdp2 needs torchrun: torchrun --nproc-per-node N -m kvlp"):
         run_recipe(recipe, Manifest([], tmp_path), tmp_path / "run")
 
 
