@@ -28,8 +28,8 @@ _SHOWN = 50
 
 @app.command("import")
 def import_(
-    reader: str = typer.Argument(..., help="folder, phantom, phantom-look-alikes, cxr-real, iu-xray, or a benchmark (kvlp eval --list)."),
-    src: str = typer.Argument("", help="The source folder or file; for phantom the number of patients (for phantom-look-alikes of pairs)."),
+    reader: str = typer.Argument(..., help="folder, phantom, phantom-look-alikes, cxr-real, iu-xray, a benchmark."),
+    src: str = typer.Argument("", help="The source folder or file; for the phantom a number of patients or pairs."),
     out: Path = typer.Option(..., "--out", help="The folder of the new manifest."),
     licence: str = typer.Option("", help="Keep records whose licence matches this pattern, such as 'CC BY*'."),
     copy: bool = typer.Option(False, "--copy", help="Copy the images into OUT instead of pointing to them."),

@@ -29,10 +29,12 @@ def parameter_layers(tower: nn.Module) -> dict[str, int]:
     """
     trunk: Any = getattr(tower, "trunk", None)
     places = _of_timm(trunk) if hasattr(trunk, "group_matcher") else {n: _place(n) for n, _ in tower.named_parameters()}
-    order = {place: layer for layer, place in enumerate(sorted({p for p in places.values() if p}), start=1)}
+    order: dict[tuple[int, ...] | None, int] = {
+        place: layer for layer, place in enumerate(sorted({p for p in places.values() if p}), start=1)
+    }
     if not order:
         raise ConfigError(f"no blocks are known in a tower of the kind {type(tower).__name__}; leave its layers alone")
-    layers: dict[tuple[int, ...] | None, int] = {**order, (): 0, None: len(order) + 1}
+    layers = {**order, (): 0, None: len(order) + 1}
     return {name: layers[places.get(name)] for name, _ in tower.named_parameters()}
 
 
