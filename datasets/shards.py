@@ -13,9 +13,10 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Sample", "ShardReader", "write_shards"]
+
+T = TypeVar("T")
 
 INDEX = "shards.json"
 SKIPPED = "skipped.jsonl"
@@ -210,6 +213,16 @@ class ShardReader:
                 if number % world_size == rank:
                     yield self._decode(*raw[index])
                 number += 1
+
+    def each(self, work: Callable[[Sample], T], *, jobs: int = 2) -> Iterator[T]:
+        """What `work` makes of every sample, in the stored order; samples are decoded and worked on in threads.
+
+        Raises:
+            ShardError: as `samples`.
+        """
+        with ThreadPoolExecutor(jobs) as pool:
+            for shard in self._shards:
+                yield from pool.map(lambda item: work(self._decode(*item)), self._read(shard))
 
     def _plan(self, seed: int | None, epoch: int, window: int) -> Iterator[tuple[list[_Shard], NDArray[np.int64]]]:
         rng = None if seed is None else np.random.default_rng([seed, epoch])

@@ -14,7 +14,7 @@ import numpy as np
 from kvlp.datasets.files import atomic_write
 from kvlp.datasets.images import load_grey_uint8, pixel_hash
 from kvlp.datasets.manifest import Manifest
-from kvlp.datasets.shards import ShardReader
+from kvlp.datasets.shards import Sample, ShardReader
 from kvlp.errors import DataError, ImageError
 from kvlp.models.preprocess import Preprocess
 
@@ -22,6 +22,7 @@ __all__ = ["cached_pixels"]
 
 Progress = Callable[[int, int, float], None]
 _Fitted = tuple[np.ndarray, str]
+_Row = tuple[int, _Fitted | str]
 
 
 def cached_pixels(
@@ -50,24 +51,27 @@ def cached_pixels(
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".pixels-{key}.npy.tmp"
     pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(manifest), size, size))
-    images = _decoded(manifest, preprocess, jobs) if shards is None else _from_shards(manifest, preprocess, shards)
-    problems: list[str] = []
-    hashes: list[str] = []
+    if shards is None:
+        images = _decoded(manifest, preprocess, jobs)
+    else:
+        images = _from_shards(manifest, preprocess, shards, jobs)
+    problems: dict[int, str] = {}
+    hashes = [""] * len(manifest)
     began = time.perf_counter()
-    for row, result in enumerate(images):
+    for done, (row, result) in enumerate(images, 1):
         if isinstance(result, str):
-            problems.append(f"row {row + 1}: {result}")
+            problems[row] = result
         else:
-            pixels[row], digest = result
-            hashes.append(digest)
-        if progress is not None and (row + 1) % 256 == 0:
-            progress(row + 1, len(manifest), (row + 1) / (time.perf_counter() - began))
+            pixels[row], hashes[row] = result
+        if progress is not None and done % 256 == 0:
+            progress(done, len(manifest), done / (time.perf_counter() - began))
     if problems:
         del pixels
         temporary.unlink()
+        first = min(problems)
         raise DataError(
-            f"expected readable images, got {len(problems)} of {len(manifest)} that are not; first, {problems[0]}; "
-            "`kvlp data check` names them all"
+            f"expected readable images, got {len(problems)} of {len(manifest)} that are not; first, row {first + 1}: "
+            f"{problems[first]}; `kvlp data check` names them all"
         )
     pixels.flush()
     del pixels
@@ -80,24 +84,31 @@ def _fitted(grey: np.ndarray, preprocess: Preprocess) -> _Fitted:
     return preprocess.fit(grey), pixel_hash(grey)
 
 
-def _decoded(manifest: Manifest, preprocess: Preprocess, jobs: int) -> Iterator[_Fitted | str]:
-    """The rows' images in order, or the reason why one cannot be read. Decoders release the GIL: threads do."""
+def _decoded(manifest: Manifest, preprocess: Preprocess, jobs: int) -> Iterator[_Row]:
+    """Each row and its image, or the reason why it cannot be read. Decoders release the GIL: threads do."""
 
-    def decode(index: int) -> _Fitted | str:
+    def decode(index: int) -> _Row:
         try:
-            return _fitted(load_grey_uint8(manifest.path_of(manifest[index])), preprocess)
+            return index, _fitted(load_grey_uint8(manifest.path_of(manifest[index])), preprocess)
         except (ImageError, OSError) as error:
-            return str(error)
+            return index, str(error)
 
     with ThreadPoolExecutor(jobs) as pool:
         for start in range(0, len(manifest), 1024):  # bounded: a map over all rows would queue every image
             yield from pool.map(decode, range(start, min(start + 1024, len(manifest))))
 
 
-def _from_shards(manifest: Manifest, preprocess: Preprocess, folder: Path) -> Iterator[_Fitted | str]:
-    row_of = {record.id: row for row, record in enumerate(manifest)}
-    found = {
-        row_of[s.record.id]: _fitted(s.grey, preprocess) for s in ShardReader(folder).samples() if s.record.id in row_of
-    }
-    for row in range(len(manifest)):
-        yield found.get(row, f"not in the shards of {folder}")
+def _from_shards(manifest: Manifest, preprocess: Preprocess, folder: Path, jobs: int) -> Iterator[_Row]:
+    """The same in the order of the shards, of which one is held in memory at a time; then the rows that they lack."""
+    rows = {record.id: row for row, record in enumerate(manifest)}
+    missing = dict(rows)
+
+    def fit(sample: Sample) -> tuple[str, _Fitted | None]:
+        return sample.record.id, _fitted(sample.grey, preprocess) if sample.record.id in rows else None
+
+    for name, fitted in ShardReader(folder).each(fit, jobs=jobs):
+        if fitted is not None:
+            yield rows[name], fitted
+            missing.pop(name, None)
+    for row in missing.values():
+        yield row, f"not in the shards of {folder}"
