@@ -133,6 +133,7 @@ def test_a_damaged_newest_state_is_passed_over(
     assert weights(out) == weights(uninterrupted)
 
 
+@pytest.mark.slow
 def test_sigterm_writes_the_state_and_resume_is_exact(
     manifest_path: Path, recipe: Recipe, uninterrupted: Path, tmp_path: Path
 ):
