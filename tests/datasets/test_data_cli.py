@@ -35,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_check_split_and_shards(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "data", "check", folder / "m.csv")
     assert (code, out) == (0, "10 rows: 0 errors, 0 warnings\n")

@@ -100,6 +100,7 @@ def test_prompts_begin_as_the_words_that_they_are_learned_from(model: Model) -> 
         np.testing.assert_allclose(learned.decision_function(X), words, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditional", [False, True])
 def test_prompts_learn_and_the_model_stays_as_it_was(model: Model, conditional: bool) -> None:
     X, y = planted(model, 40)
@@ -141,6 +142,7 @@ def test_balance_is_that_of_a_loop() -> None:
     torch.testing.assert_close(_balance(truth), expected)
 
 
+@pytest.mark.slow
 def test_base_to_new_has_a_line_for_each_method(model: Model) -> None:
     X, y = planted(model, 60)
     other, truth = planted(model, 120, seed=1)

@@ -214,6 +214,7 @@ def _shorter(name: str, value: torch.Tensor, whole: dict[str, torch.Tensor]) -> 
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_loss_falls_and_is_told_by_name(prepared: Prepared) -> None:
     losses = recipe().stages[1].losses
     losses = losses.model_copy(update={"entity": None, "knowledge": None, "clip": None})

@@ -101,6 +101,7 @@ def test_answers_have_probabilities(fitted: PairClassifier, images: list[Any]) -
     np.testing.assert_allclose(fitted.predict_proba(seen[:3], questions[:3], batch_size=1), table, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_comes_back(
     fitted: PairClassifier, images: list[Any], graph: KnowledgeGraph, tmp_path: Path, checkpoint: Path
 ) -> None:
@@ -136,6 +137,7 @@ def test_what_cannot_be_fitted_is_named(checkpoint: Path, images: list[Any]) -> 
         PairEncoder(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["text", "image"])
 def test_fusion_orders_the_best_of_the_two_towers(
     by: str, checkpoint: Path, images: list[Any], graph: KnowledgeGraph, monkeypatch: pytest.MonkeyPatch

@@ -126,6 +126,7 @@ def test_a_row_without_statements_has_no_pair(graph: KnowledgeGraph):
     assert (true, false, kinds.tolist()) == (["", ""], ["", ""], [-1, -1])
 
 
+@pytest.mark.slow
 def test_polarity_asks_for_findings_that_no_report_names(graph: KnowledgeGraph, manifest: Manifest):
     texts = read_texts(manifest, graph, min_patients=2)
     draw = PolarityPart(findings=5, descriptions=0).samplers(Sources(graph, graph, True, texts, None)).shared

@@ -44,6 +44,7 @@ def batches(
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 3, 5])
 def test_the_parts_of_a_step_are_the_step_of_one_process(parts: int, batches: Callable[[int, int], Batches]):
     for step in (0, 3):

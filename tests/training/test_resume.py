@@ -224,6 +224,7 @@ def test_the_checkpoint_tells_the_images_it_was_trained_on(uninterrupted: Path, 
     assert told == sorted(hashlib.sha256(b"(48, 48)" + grey.tobytes()).hexdigest() for grey in pixels)
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_from_a_model_tells_of_its_images_and_names_too(
     uninterrupted: Path, manifest_path: Path, tmp_path: Path
 ):
@@ -267,6 +268,7 @@ def test_states_that_no_run_tells_of_are_not_continued(uninterrupted: Path, mani
         run_recipe(recipe, Manifest.load(manifest_path), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_transformers_text_tower_trains_by_name_and_loads_in_open_clip(manifest_path: Path, tmp_path: Path):
     import open_clip
 
@@ -282,6 +284,7 @@ def test_a_transformers_text_tower_trains_by_name_and_loads_in_open_clip(manifes
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_transformers_encoder_gives_its_weights_and_its_tokenizer(manifest_path: Path, tmp_path: Path):
     from transformers import BertConfig, BertModel
 
