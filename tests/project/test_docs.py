@@ -92,6 +92,7 @@ def test_licence_is_apache(repository: Path) -> None:
     assert "Version 2.0, January 2004" in text
 
 
+@pytest.mark.slow
 def test_readme_example_runs_as_it_stands(repository: Path, wheel_folder: Path, tmp_path: Path) -> None:
     if not (repository / "kvlp" / "pretrained" / "phantom-tiny").is_dir():
         pytest.skip("phantom-tiny is not there yet")

@@ -66,11 +66,13 @@ def skeleton(repository: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_clean_skeleton_passes(repository: Path, skeleton: Path) -> None:
     done = check(repository, skeleton, "types", "rooms")
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_planted_errors_are_found_in_every_folder(repository: Path, skeleton: Path) -> None:
     plant(skeleton)
     done = check(repository, skeleton, "types", "rooms")

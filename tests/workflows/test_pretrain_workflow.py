@@ -42,6 +42,7 @@ def manifest_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_pretrain_evaluates_compares_and_writes_one_page(manifest_path: Path, tmp_path: Path):
     out = tmp_path / "run"
     settings = ["stages.0.steps=3", "threads=1"]
