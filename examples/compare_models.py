@@ -45,7 +45,9 @@ def main() -> None:
         found = evaluate(model, rows, groups, graph, options=how)
         if comparison is None:
             each = {one: [one] for one in found.classes} if len(found.classes) > 1 else {}
-            comparison = Comparison({**each, "all classes": found.classes}, seeds=tuple(range(names.count(name))))
+            comparison = Comparison(
+                {**each, **found.groups, "all classes": found.classes}, seeds=tuple(range(names.count(name)))
+            )
         comparison.add(name, encoder_tables(found))
         if asked := query_tables(model, found, rows, graph):
             comparison.add(f"{name}, query network", asked)
