@@ -30,7 +30,9 @@ def run(manifest: Manifest, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("setting", ["data.workers=2", "threads=3", "save_every=7", "evaluation=[]", "name=other"])
 def test_what_does_not_change_the_outcome_may_change(setting: str, run: Path, manifest: Manifest):
+    before = (run / "run.json").read_bytes()
     open_run_folder(load_recipe(RECIPE, [setting]), manifest, run, resume=True)
+    assert (run / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
