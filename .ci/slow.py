@@ -4,7 +4,8 @@
 
 The files of slow tests stand in a fixed order; the seed (SLOW_SEED, else the day's number) says where to begin, so that
 within a week each file comes first once. No test starts after the budget is used. Tests that can be run smaller take
-their size from KVLP_SLOW_SHARE. Exit 0 if nothing failed, also when there is no slow test.
+their size from KVLP_SLOW_SHARE. The figures are written anew after each test: those of a run that was cut off say
+"finished": false. Exit 0 if nothing failed, also when there is no slow test.
 """
 
 from __future__ import annotations
@@ -34,11 +35,17 @@ def rotated(files: list[str], seed: int) -> list[str]:
 
 
 class SlowTier:
-    """A pytest plugin: keeps the tests marked slow, rotates their files, stops starting tests when time is up."""
+    """A pytest plugin: keeps the tests marked slow, rotates their files, stops starting tests when time is up.
 
-    def __init__(self, seed: int, budget_s: float) -> None:
+    The figures go to `path`, if one is given, after each test.
+    """
+
+    def __init__(self, seed: int, share: float, budget_s: float, path: Path | None = None) -> None:
         self.seed = seed
+        self.share = share
         self.budget_s = budget_s
+        self.path = path
+        self.finished = False
         self.total = 0
         self.not_started: list[str] = []
         self.outcomes: dict[str, str] = {}
@@ -67,13 +74,32 @@ class SlowTier:
         if report.failed or name not in self.outcomes or (report.when == "call" and self.outcomes[name] != "failed"):
             self.outcomes[name] = report.outcome
 
+    def pytest_runtest_logfinish(self) -> None:
+        """Write what is known by now."""
+        self.write()
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Write the last figures; a run that was stopped is not finished."""
+        self.finished = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file of figures at once, so that a kill leaves the old or the new one."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(self.path.name + ".part")
+        part.write_text(json.dumps(self.figures(), indent=1) + "\n", encoding="utf-8")
+        part.replace(self.path)
+
     def figures(self) -> dict[str, object]:
         """Counts, and each test's outcome and seconds."""
         ran = {name: outcome for name, outcome in self.outcomes.items() if name not in self.not_started}
         counts = {kind: sum(o == kind for o in ran.values()) for kind in ("passed", "failed", "skipped")}
         tests = {name: {"outcome": ran[name], "seconds": round(self.seconds[name], 2)} for name in sorted(ran)}
         took = round(time.monotonic() - self.started, 1)
-        return {"total": self.total, "selected": len(ran), **counts, "seed": self.seed, "seconds": took, "tests": tests}
+        run = {"share": self.share, "finished": self.finished, "total": self.total, "selected": len(ran)}
+        return {**run, **counts, "seed": self.seed, "seconds": took, "tests": tests}
 
 
 def main() -> int:
@@ -87,7 +113,7 @@ def main() -> int:
     os.environ["KVLP_SLOW_SHARE"] = str(options.share)
     budget_s = options.budget * 60 or float("inf")
     one_test = min(budget_s, 7200)
-    tier = SlowTier(options.seed, budget_s)
+    tier = SlowTier(options.seed, options.share, budget_s, options.figures)
     status = pytest.main(
         ["-m", "slow and not gpu", "-p", "no:randomly", f"--timeout={math.ceil(one_test)}", *rest], [tier]
     )
@@ -96,9 +122,6 @@ def main() -> int:
         f"slow tier: {figures['selected']} of {figures['total']} selected, {figures['passed']} passed, "
         f"{figures['failed']} failed, {figures['skipped']} skipped; seed {options.seed}, share {options.share:g}"
     )
-    if options.figures:
-        options.figures.parent.mkdir(parents=True, exist_ok=True)
-        options.figures.write_text(json.dumps({"share": options.share, **figures}, indent=1) + "\n", encoding="utf-8")
     nothing_there = status == pytest.ExitCode.NO_TESTS_COLLECTED and tier.total == 0
     return 0 if nothing_there else int(status)
 

@@ -75,6 +75,26 @@ def test_tier_counts_its_tests(tmp_path: Path, repository: Path) -> None:
     figures = json.loads((tmp_path / "out" / "slow.json").read_text())
     assert (figures["total"], figures["passed"], figures["skipped"], figures["seed"]) == (3, 2, 1, 11)
     assert set(figures["tests"]) == {f"test_planted.py::test_{x}" for x in "abc"}
+    assert figures["finished"]
+
+
+@pytest.mark.slow
+def test_a_tier_that_is_killed_leaves_the_figures_of_the_tests_before(tmp_path: Path, repository: Path) -> None:
+    done = run_tier(tmp_path, repository, "os.kill(os.getpid(), 9)", "--figures", "out/slow.json")
+    assert done.returncode == -9, done.stdout
+    figures = json.loads((tmp_path / "out" / "slow.json").read_text())
+    assert not figures["finished"]
+    assert (figures["total"], figures["passed"]) == (3, 1)
+    assert set(figures["tests"]) == {"test_planted.py::test_a"}
+
+
+@pytest.mark.slow
+def test_a_tier_that_is_interrupted_is_not_finished(tmp_path: Path, repository: Path) -> None:
+    done = run_tier(tmp_path, repository, "raise KeyboardInterrupt", "--figures", "out/slow.json")
+    assert done.returncode == pytest.ExitCode.INTERRUPTED, done.stdout
+    figures = json.loads((tmp_path / "out" / "slow.json").read_text())
+    assert not figures["finished"]
+    assert "test_planted.py::test_a" in figures["tests"]
 
 
 @pytest.mark.slow
