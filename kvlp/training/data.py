@@ -113,7 +113,7 @@ class Batches:
         rng = np.random.default_rng([*self.seed, 1, step])
         own = np.random.default_rng([*self.seed, 2, step])  # another, so that rows are the same whatever is added
         parts = np.array_split(self._step_rows(step), self.accumulate) if self.with_images else []
-        micro = [{**self._rows(part, rng), **self._own(self.rows.first(part), own)} for part in parts]
+        micro = [{**self._rows(part, rng), **self._own(step, self.rows.first(part), own)} for part in parts]
         return micro, self._shared(step, rng)
 
     def steps(self, start: int, stop: int, *, workers: int = 0) -> Generator[Step, None, None]:
@@ -155,8 +155,8 @@ class Batches:
         pixels = torch.from_numpy(self.rows.pixels[np.sort(indices)][np.argsort(np.argsort(indices))])
         return {"image": self.normalise(pixels if changes is None else changed(pixels, changes))}
 
-    def _own(self, indices: IntArray, rng: np.random.Generator) -> Batch:
-        drawn = [sampler.rows(indices, rng) for sampler in self.samplers if sampler.rows]
+    def _own(self, step: int, indices: IntArray, rng: np.random.Generator) -> Batch:
+        drawn = [one.rows(indices, rng) for one in self.samplers if one.rows and step % one.every == 0]
         mine = self._mine(len(indices))
         return {n: v for one in drawn for n, v in self._tensors({k: d[mine] for k, d in one.items()}).items()}
 

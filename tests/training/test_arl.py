@@ -18,6 +18,7 @@ from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError
 from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.models.fusion_head import FusionHead
+from kvlp.training.data import Batches
 from kvlp.training.loop import _forward_backward, train_steps
 from kvlp.training.masking import units_of
 from kvlp.training.mentions import MentionReader
@@ -209,6 +210,29 @@ def _shorter(name: str, value: torch.Tensor, whole: dict[str, torch.Tensor]) -> 
     """Cut padding that the first rows do not need, as their own batch would."""
     used = int((whole["arl_ids"][:3] != 0).sum(dim=1).max())
     return value[..., :used] if name in ("arl_ids", "arl_covered", "arl_told", "arl_position") else value
+
+
+def test_the_loss_takes_its_own_steps_alone(prepared: Prepared) -> None:
+    def made(every: int, step: int) -> dict[str, torch.Tensor]:
+        part = recipe(f"stages.1.losses.arl.every={every}").stages[1].losses.arl
+        assert part is not None
+        batches = Batches(
+            rows=prepared.rows, tokenize=prepared.tokenize, normalise=prepared.normalise, batch_size=4, accumulate=1,
+            seed=(0, 0), max_sentences=3, augmented=False, samplers=[part.samplers(prepared.sources)],
+        )  # fmt: skip
+        return batches[step][0][0]
+
+    task = PretrainTask(prepared.model, recipe().stages[1].losses, heads=prepared.heads)
+    for step in (0, 1, 3):
+        always, now = made(1, step), made(3, step)
+        torch.testing.assert_close(now, {name: always[name] for name in now}, rtol=0, atol=0, equal_nan=True)
+        assert (now.keys() == always.keys()) == (step in (0, 3))
+        whole = {name: value for name, value in now.items() if value.ndim == 1 or name == "labels"}
+        with torch.no_grad():
+            parts = task.loss(task.encode(now), whole, {}).parts
+        assert ("arl" in parts) == (step in (0, 3))
+        assert "entity" not in parts
+        assert "clip" in parts
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class ArlPart(LossPart):
     one out. `words`: share of the words that are asked for, whole mentions together; `patches`: share of the patches
     that are left out. `negatives`: the image of another row with other findings, likelier the more similar it is to the
     text (`hard`) or whichever (`random`). `entities`: so many concepts of a text at most. `max_sentences`: of the
-    report in a text; 0 for all.
+    report in a text; 0 for all. `every`: at every so many steps; the other steps go without it.
     """
 
     head: ClassVar[str] = "fusion"
@@ -44,9 +44,12 @@ class ArlPart(LossPart):
     negatives: Literal["hard", "random"] = "hard"
     entities: Positive = 24
     max_sentences: int = 3
+    every: Positive = 1
 
     def needs(self) -> tuple[str, ...]:
-        return ("image_emb", "text_emb") if self.itm and self.negatives == "hard" else ("image_emb",)
+        fused = {"arl_words": self.mlm, "arl_painted": self.mim, "arl_matched": self.itm}
+        own = tuple(name for name, weight in fused.items() if weight)
+        return ("image_emb", "text_emb", *own) if self.itm and self.negatives == "hard" else ("image_emb", *own)
 
     def samplers(self, sources: Sources) -> Samplers:
         from kvlp.knowledge.linking import EntityLinker
@@ -76,12 +79,14 @@ class ArlPart(LossPart):
                 "arl_patches": rng.integers(DRAWS, size=len(indices)),
             }
 
-        return Samplers(rows=rows)
+        return Samplers(rows=rows, every=self.every)
 
     def encode(
         self, model: Any, heads: Mapping[str, Any], batch: Mapping[str, Tensor], features: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """The features that the three losses are computed from, see `kvlp.training.objectives.arl_features`."""
+        if "arl_ids" not in batch:  # not one of its steps
+            return {}
         from kvlp.training.objectives.arl_features import ArlFeatures
 
         return ArlFeatures(self, model, heads[self.head], batch).all(features)

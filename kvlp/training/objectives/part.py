@@ -36,10 +36,11 @@ RowSampler: TypeAlias = "Callable[[IntArray, np.random.Generator], Drawn]"
 
 @dataclass(frozen=True)
 class Samplers:
-    """What a loss draws for each step: `shared` by all rows, or of `rows` one by one."""
+    """What a loss draws: `shared` by all rows at each step, or of `rows` one by one at every `every`-th step."""
 
     shared: Sampler | None = None
     rows: RowSampler | None = None
+    every: int = 1
 
 
 @dataclass(frozen=True, eq=False)
