@@ -1,6 +1,8 @@
 # Two commands for a fresh machine: make quickstart, make test.
 SHELL := /bin/bash
 export PYTHONSAFEPATH := 1
+# Compiled modules are kept, also where the environment says otherwise: each worker and child process would compile anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
