@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import DataError
+from kvlp.eval.asking import class_scores
 from kvlp.eval.baselines import CONTROLS as FITTED
 from kvlp.eval.baselines import logistic_scores
 from kvlp.eval.figures import DEFINITIONS, _report_vectors, control_results
@@ -24,6 +27,7 @@ from kvlp.eval.results import Result
 from kvlp.eval.retrieval import distinct_reports, recall_hits
 from kvlp.eval.tasks import ClassTask, label_matrix, require_apart
 from kvlp.knowledge.names import Names
+from kvlp.zero_shot.scoring import Asked, scorer_of
 
 if TYPE_CHECKING:
     from kvlp.datasets.manifest import Record
@@ -153,21 +157,36 @@ def blank_image_results(model: Encoder, result: Evaluation, images: Embedded | M
     sizes = list(getattr(images, "shapes", ())) or [(224, 224)] * len(result.records)
     distinct = {size: row for row, size in enumerate(dict.fromkeys(sizes))}
     blank = [np.full(size, _GREY, dtype=np.uint8) for size in distinct]
-    vectors = np.asarray(model.encode_image(blank), dtype=np.float64)
-    rows = vectors[[distinct[size] for size in sizes]]
-    return _substituted(model, result, "blank image", rows, "every image replaced by plain grey of its size")
+    asked, rows = Asked(scorer_of(model, result.options.scorer), blank), [distinct[size] for size in sizes]
+    return _substituted(result, "blank image", asked, rows, "every image replaced by plain grey of its size")
 
 
 def text_only_results(model: Encoder, result: Evaluation) -> list[Result]:
     """AUC with the image's vector replaced by the mean of the prompts' vectors: what the words alone prefer.
+
+    A query network sees that vector instead of the places of the image.
 
     One number a class, so that no class can be told from its absence; over all pairs of image and class it says how far
     frequent findings are told from rare ones by their names.
     """
     texts = list(dict.fromkeys(s for said in result.prompts.values() for sentences in said.values() for s in sentences))
     middle = np.asarray(model.encode_text(texts), dtype=np.float64).mean(axis=0)
-    rows = np.tile(middle / max(float(np.linalg.norm(middle)), 1e-12), (len(result.records), 1))
-    return _substituted(model, result, "text only", rows, "the image's vector replaced by the mean of all prompts")
+    middle = (middle[None] / max(float(np.linalg.norm(middle)), 1e-12)).astype(np.float32)
+    who, scorer = scorer_of(model, result.options.scorer), result.options.scorer
+    asked = Asked(who, middle) if scorer == "encoders" else Asked(_Blind(who, middle), [np.zeros((8, 8), np.uint8)])
+    rows = [0] * len(result.records)
+    return _substituted(result, "text only", asked, rows, "the image's vector replaced by the mean of all prompts")
+
+
+@dataclass(frozen=True)
+class _Blind:
+    """A query network that sees a vector (1, D) instead of whatever image it is shown."""
+
+    network: Any
+    vector: Floats
+
+    def score(self, images: Sequence[object], prompts: Sequence[str]) -> Floats:
+        return np.repeat(self.network.score_vectors(self.vector, prompts), len(images), axis=0)
 
 
 def drain_results(result: Evaluation, names: Names) -> list[Result]:
@@ -213,17 +232,15 @@ def _any_present(record: Record, wanted: set[str], names: Names) -> float:
     return max(values, default=math.nan)
 
 
-def _substituted(model: Encoder, result: Evaluation, name: str, vectors: Floats, meaning: str) -> list[Result]:
-    """Rows of our main score on other vectors than the images': class by class, and over all pairs beside ours."""
-    from kvlp.eval.evaluate import _scores
-
+def _substituted(result: Evaluation, name: str, asked: Asked, rows: Sequence[int], meaning: str) -> list[Result]:
+    """Rows of our main score on what stands for the images (`rows` of `asked`): by class, and over all pairs."""
     main = result.main_setting
-    scores = _scores(model, vectors.astype(np.float32), result.tasks, result.prompts)[main]
-    rows = control_results(result, name, scores) if name != "text only" else []
-    rows.append(_pairs_row(result, name, scores, f"{_PAIRS}; score: {main} with {meaning}"))
+    scores = class_scores(asked, result.tasks, result.prompts)[main][list(rows)]
+    found = control_results(result, name, scores) if name != "text only" else []
+    found.append(_pairs_row(result, name, scores, f"{_PAIRS}; score: {main} with {meaning}"))
     if name == "text only":
-        rows.append(_pairs_row(result, main, result.scores[main], f"{_PAIRS}; score: {main}"))
-    return rows
+        found.append(_pairs_row(result, main, result.scores[main], f"{_PAIRS}; score: {main}"))
+    return found
 
 
 def _pairs_row(result: Evaluation, setting: str, scores: Floats, definition: str) -> Result:
@@ -272,5 +289,5 @@ def _shuffle_row(
         low=float(low), high=float(high), method=f"{_SHUFFLED}; {len(drawn)} shuffles of {what} among patients",
         definition=f"{DEFINITIONS[target[0].split('_at_')[0]]}; {what} dealt to other patients; chance {chance}",
         n=counted[0], n_positive=counted[1], n_groups=len(set(result.patients)), setting=f"shuffled {what}",
-        task="control", provenance=result.provenance,
+        task="control", provenance=result.provenance if what == "labels" else result.by_encoders,
     )  # fmt: skip

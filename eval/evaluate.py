@@ -1,7 +1,8 @@
 """Evaluate a dual encoder on a manifest: classification by present, absent and paired prompts, and retrieval both ways.
 
 Each class is scored three ways, because most models that follow "there is X" fail on "there is no X":
-POS similarity to the present prompts, NEG to the absent prompts (a good match means absent), PAIR the difference.
+POS similarity to the present prompts, NEG to the absent prompts (a good match means absent), PAIR the difference. A
+checkpoint's query network may take the place of similarities; retrieval is by the encoders, as archives search.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from kvlp.eval.asking import asked_of, class_scores, class_sentences
 from kvlp.eval.decision_rows import decision_rows
 from kvlp.eval.decisions import Decision, Validation, learn_decisions, stored_decisions
 from kvlp.eval.figures import (
@@ -30,7 +32,7 @@ from kvlp.eval.images import Embedded, embed_manifest
 from kvlp.eval.intervals import MetricTable
 from kvlp.eval.leak_rows import leak_rows
 from kvlp.eval.metrics import Floats
-from kvlp.eval.negation import NegationProbe, negation_probe, negation_rows
+from kvlp.eval.negation import NegationProbe, negation_probe, negation_rows, probe_lines
 from kvlp.eval.picks import Errors, error_rows
 from kvlp.eval.results import Provenance, Result, hash_of, versions
 from kvlp.eval.subgroup_rows import subgroup_rows
@@ -39,6 +41,7 @@ from kvlp.eval.tasks import ClassTask, Query, label_matrix, parse_tasks, require
 from kvlp.knowledge.names import Names
 from kvlp.knowledge.prompts import Prompts
 from kvlp.typing import Assertion
+from kvlp.zero_shot.scoring import Asked, scorer_of
 
 if TYPE_CHECKING:
     from kvlp.datasets.leak_report import LeakReport
@@ -47,6 +50,9 @@ if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
 
 __all__ = ["Encoder", "EvalOptions", "Evaluation", "control_results", "difference_results", "evaluate"]
+
+
+_BY_QUERY = "Classes are scored by the checkpoint's query network; retrieval is by its encoders."
 
 
 class Encoder(Protocol):
@@ -81,6 +87,7 @@ class EvalOptions:
             `calibration.json` holds is used, and else the threshold 0, which no data chose.
         controls: also run the controls, see `kvlp.eval.controls.run_controls`.
         controls_train: rows of other patients for the controls that are fitted.
+        scorer: what scores the classes: "encoders" by similarity, or the checkpoint's "query" network.
         leaks: what `kvlp.datasets.leaks.find_leaks` found between the scored rows and others, for rows and page.
     """
 
@@ -98,6 +105,7 @@ class EvalOptions:
     validation: Manifest | Embedded | None = None
     controls: bool = False
     controls_train: Manifest | None = None
+    scorer: Literal["encoders", "query"] = "encoders"
     leaks: LeakReport | None = None
 
 
@@ -170,6 +178,12 @@ class Evaluation:
         return "VERSUS" if all(task.versus for task in self.tasks) else "PAIR"
 
     @property
+    def by_encoders(self) -> Provenance:
+        """The provenance of figures that the encoders gave, whatever scored the classes: retrieval."""
+        own = str(getattr(self.model, "hash", "")) or self.provenance.model_hash
+        return replace(self.provenance, scorer="encoders", model_hash=own)
+
+    @property
     def settings(self) -> dict[str, object]:
         """Options and provenance, flat, to print."""
         own = replace(self.options, validation=None, controls_train=None, leaks=None)
@@ -202,16 +216,22 @@ def evaluate(
 
     Raises:
         DataError: an unknown class, no image that can be read, or a patient of the validation rows among those scored.
+        CheckpointError: the query network is asked for and there is none.
     """
     options = options or EvalOptions()
     timings: dict[str, float] = {}
+    scorer_of(model, options.scorer)  # told before the long part
     names = Names(graph)
     tasks, groups = parse_tasks(classes)
     with _timed(timings, "read and encode images"):
         embedded = _embedded(model, images, tasks, names, options, progress)
-    prompts = _prompts(tasks, Prompts(graph), options)
-    with _timed(timings, "encode prompts"):
-        scores = _scores(model, embedded.vectors, tasks, prompts)
+    prompts = class_sentences(tasks, Prompts(graph), options.style, synonyms=options.synonyms)
+    asked_for = {task.name: task.positive for task in tasks}
+    with _timed(timings, "encode prompts" if options.scorer == "encoders" else "ask the query network"):
+        asked_images = asked_of(model, embedded, options.scorer, batch_size=options.batch_size, progress=progress)
+        if options.negation and options.scorer == "query":  # each picture is looked at once for all sentences
+            asked_images.ask([*_flat(prompts), *probe_lines(graph, asked_for)])
+        scores = class_scores(asked_images, tasks, prompts)
     asked = list(queries) if queries is not None else _default_queries(tasks, graph)
     hashed = hash_of({"prompts": prompts, "queries": [query.text for query in asked]})
     trained = getattr(model, "card", {}).get("named_concepts")
@@ -228,18 +248,19 @@ def evaluate(
         prompts=prompts,
         skipped=embedded.skipped,
         implausible=embedded.implausible,
-        provenance=_provenance(model, embedded, options, graph, hashed, seed),
+        provenance=_provenance(asked_images.model, embedded, options, graph, hashed, seed),
         options=options,
         timings=timings,
         model=model,
         exposure=_exposure(model, embedded),
+        remarks=[_BY_QUERY] if options.scorer == "query" else [],
     )
     with _timed(timings, "thresholds"):
         _decide(model, result, names, progress)
     _add_figures(result)
     if options.negation:
         with _timed(timings, "negation"):
-            result = _with_negation(model, result, graph)
+            result = _with_negation(asked_images, result, graph, asked_for)
     with _timed(timings, "text to image"):
         text_query_rows(model, result, names, asked)
     with _timed(timings, "image to report"):
@@ -263,7 +284,7 @@ def _add_figures(result: Evaluation) -> None:
 
 
 def _provenance(
-    model: Encoder, embedded: Embedded, options: EvalOptions, graph: KnowledgeGraph | None, prompts: str, seed: int
+    model: Any, embedded: Embedded, options: EvalOptions, graph: KnowledgeGraph | None, prompts: str, seed: int
 ) -> Provenance:
     return Provenance(
         split=options.split,
@@ -273,6 +294,7 @@ def _provenance(
         prompt_hash=prompts,
         seed=seed,
         versions=versions(),
+        scorer=options.scorer,
     )
 
 
@@ -316,29 +338,33 @@ def _records(images: Manifest | Embedded) -> Sequence[Record]:
 def _decide(model: Encoder, result: Evaluation, names: Names, progress: Callable[[str, int, int], None] | None) -> None:
     """Thresholds and probabilities from the validation rows, else from the checkpoint, else none."""
     given, options = result.options.validation, result.options
+    who = scorer_of(model, options.scorer)
     if given is None:
-        source = model if result.main_setting == "PAIR" else None
+        source = who if result.main_setting == "PAIR" else None
         found, remark = stored_decisions(source, result.classes, result.prompts)
         result.remarks.extend([remark] if remark else [])
     else:
         if not isinstance(given, Embedded):
             given = embed_manifest(model, given, batch_size=options.batch_size, progress=progress)
-        scores = _scores(model, given.vectors, result.tasks, result.prompts)[result.main_setting]
+        asked = asked_of(model, given, options.scorer, batch_size=options.batch_size, progress=progress)
+        scores = class_scores(asked, result.tasks, result.prompts)[result.main_setting]
         splits = sorted({record.split for record in given.records} - {""})
         name = f"{', '.join(splits) or 'validation'} ({len(given.records)} images, {given.content_hash[:12]})"
         validation = Validation(label_matrix(given.records, result.tasks, names), scores, name)
-        found = learn_decisions(model, result.classes, validation, options.rule)
+        found = learn_decisions(who, result.classes, validation, options.rule)
     result.decisions.update(found)
 
 
-def _with_negation(model: Encoder, result: Evaluation, graph: KnowledgeGraph | None) -> Evaluation:
+def _with_negation(
+    asked: Asked, result: Evaluation, graph: KnowledgeGraph | None, words: Mapping[str, str]
+) -> Evaluation:
     """The evaluation with the probe and its rows. A class "A vs B" is asked for by A."""
     probe = negation_probe(
-        model,
-        result.image_emb,
+        asked.model,
+        asked,
         result.y_true,
         graph,
-        {task.name: task.positive for task in result.tasks},
+        words,
         groups=result.patients,
         resamples=result.options.resamples,
         seed=result.provenance.seed,
@@ -354,43 +380,8 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     timings[name] = time.perf_counter() - start
 
 
-def _prompts(tasks: Sequence[ClassTask], writer: Prompts, options: EvalOptions) -> dict[str, dict[str, list[str]]]:
-    def say(name: str, assertion: Assertion) -> list[str]:
-        return writer.sentences(name, assertion, synonyms=options.synonyms, style=options.style)
-
-    out = {}
-    for task in tasks:
-        out[task.name] = {
-            "present": say(task.positive, Assertion.PRESENT),
-            "absent": say(task.positive, Assertion.ABSENT),
-            **({"versus": say(task.versus, Assertion.PRESENT)} if task.versus else {}),
-        }
-    return out
-
-
-def _scores(
-    model: Encoder, emb: NDArray[np.float32], tasks: Sequence[ClassTask], prompts: Mapping[str, Mapping[str, list[str]]]
-) -> dict[str, Floats]:
-    texts = list(dict.fromkeys(s for said in prompts.values() for sentences in said.values() for s in sentences))
-    vectors = dict(zip(texts, np.asarray(model.encode_text(texts), dtype=np.float64), strict=True))
-    unit = emb.astype(np.float64)
-
-    def similarity(kind: str) -> Floats:
-        return unit @ np.stack([_centre(vectors, prompts[task.name].get(kind, [])) for task in tasks], axis=1)
-
-    positive, negative = similarity("present"), similarity("absent")
-    scores = {"POS": positive, "NEG": -negative, "PAIR": positive - negative}
-    if any(task.versus for task in tasks):
-        scores["VERSUS"] = positive - similarity("versus")
-    return scores
-
-
-def _centre(vectors: Mapping[str, Floats], sentences: Sequence[str]) -> Floats:
-    """The unit vector between the sentences' vectors, as open_clip builds a class from templates; NaN for none."""
-    if not sentences:
-        return np.full(len(next(iter(vectors.values()))), np.nan)
-    mean = np.mean([vectors[s] for s in sentences], axis=0)
-    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+def _flat(prompts: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
+    return [line for said in prompts.values() for lines in said.values() for line in lines]
 
 
 def _patients(records: Sequence[Record]) -> NDArray[np.str_]:

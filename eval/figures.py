@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvlp.errors import DataError
+from kvlp.eval.asking import MEANINGS
 from kvlp.eval.intervals import FewPositivesWarning, MetricTable, auc_table, mean_interval, paired_table
 from kvlp.eval.metrics import Floats
 from kvlp.eval.picks import hit_rows
@@ -41,12 +42,6 @@ DEFINITIONS: dict[str, str] = {
     "precision_at_10": "share of relevant images among the best k for a text query, ties averaged; mean over queries",
     "lift": "mean precision at k over the mean prevalence of relevant images",
     "recall": "share of images whose own report is among the k most similar of the distinct reports",
-}
-_SETTINGS = {
-    "POS": "similarity to sentences that state the class",
-    "NEG": "minus the similarity to sentences that deny the class",
-    "PAIR": "similarity to stating minus similarity to denying sentences",
-    "VERSUS": "similarity to sentences of the one class minus those of the other",
 }
 
 
@@ -86,7 +81,7 @@ def classification_rows(result: Evaluation) -> None:
         for metric in metrics:
             table = _quiet_table(metric, result, scores, columns)
             result.tables[metric, setting] = table
-            result.results.extend(_table_rows(result, table, setting, _SETTINGS[setting]))
+            result.results.extend(_table_rows(result, table, setting, MEANINGS[result.options.scorer][setting]))
 
 
 def _quiet_table(metric: str, result: Evaluation, scores: Floats, columns: NDArray[np.intp]) -> MetricTable:
@@ -152,7 +147,7 @@ def text_query_rows(model: Encoder, result: Evaluation, names: Names, queries: S
         (f"lift_at_{k}", table.lift, DEFINITIONS["lift"]),
     ):
         row_of = Result.of(interval, metric=metric, target="all queries", definition=f"{meaning}; {pool}",
-                           task="retrieval", provenance=result.provenance)  # fmt: skip
+                           task="retrieval", provenance=result.by_encoders)  # fmt: skip
         result.results.append(_with_notes(row_of, left_out))
 
 
@@ -162,7 +157,7 @@ def _query_rows(result: Evaluation, outcome: QueryOutcome, relevant: int) -> lis
     lift = outcome.precision / prevalence if prevalence > 0 else math.nan
     common: dict[str, Any] = {
         "target": outcome.query.text, "low": math.nan, "high": math.nan, "method": "one query: no interval",
-        "n": outcome.pool, "n_positive": relevant, "task": "retrieval", "provenance": result.provenance,
+        "n": outcome.pool, "n_positive": relevant, "task": "retrieval", "provenance": result.by_encoders,
         "notes": (f"relevant: {outcome.query.target}", f"prevalence {prevalence:.4f}"),
     }  # fmt: skip
     return [
@@ -203,7 +198,7 @@ def report_recall_rows(model: Encoder, result: Evaluation, ks: Sequence[int] = (
                 interval, metric=f"recall_at_{k}", target="image to report", task="retrieval",
                 definition=f"{DEFINITIONS['recall']}; pool of {len(reports)} distinct reports, each the mean of its "
                 f"sentences; chance {k / len(reports):.4f}",
-                provenance=result.provenance,
+                provenance=result.by_encoders,
             )
         )  # fmt: skip
 

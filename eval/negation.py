@@ -8,46 +8,42 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from kvlp.embedding import embed_images, read_images
 from kvlp.errors import DataError, ShapeError
+from kvlp.eval.asking import MEANINGS
 from kvlp.eval.intervals import FewPositivesWarning, MetricTable, auc_table
 from kvlp.eval.metrics import Floats, auc, macro
 from kvlp.eval.results import Provenance, Result, hash_of
 from kvlp.knowledge.prompts import Prompts
 from kvlp.typing import Assertion
-from kvlp.zero_shot.ensemble import encodes
-from kvlp.zero_shot.scoring import as_list, as_model, unit_centre
+from kvlp.zero_shot.scoring import Asked, as_model
 
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
     from kvlp.zero_shot import ZeroShotClassifier
 
-__all__ = ["SETTINGS", "NegationProbe", "Way", "negation_probe", "negation_rows"]
+__all__ = ["SETTINGS", "NegationProbe", "Way", "negation_probe", "negation_rows", "probe_lines"]
 
 SETTINGS = ("POS", "NEG", "PAIR")
 #: further styles that are grammatical without exception; one that a class has no attribute for is left out
 STYLES = ("words", "attributes", "visual", "relations")
 Axis: TypeAlias = Literal["wording", "synonym", "style"]
 Lines: TypeAlias = Sequence[str]
+#: what varies, how it is called, the sentences that state and those that deny
+Asking: TypeAlias = tuple[Axis, str, Lines, Lines]
 
 _DEFINITIONS = {
     "negation_auc": "area under the ROC curve by grammatical sentences over names and synonyms",
     "auc_over_prompts": "mean of the AUCs of single wordings, synonyms and styles; low and high are the lowest and "
     "highest of them, no confidence interval",
     "auc_sd_over_prompts": "standard deviation of the AUCs of single wordings, synonyms and styles",
-}
-_MEANING = {
-    "POS": "similarity to sentences that state the class",
-    "NEG": "minus the similarity to sentences that deny the class",
-    "PAIR": "similarity to stating minus similarity to denying sentences",
 }
 
 
@@ -112,7 +108,7 @@ def negation_probe(
     Args:
         model_or_classifier: a model from `kvlp.load`, anything with `score(images, prompts)`, a list of these, or a
             `ZeroShotClassifier`, whose graph and classes are then the defaults.
-        images: a list of images, a manifest, or embeddings (N, D) of the model.
+        images: a list of images, a manifest, embeddings (N, D) of the model, or what was `Asked` of it before.
         labels: (N, C); 1, 0, -1 or NaN.
         graph: gives synonyms and attributes.
         classes: C names; or name -> words to ask for it by.
@@ -130,21 +126,39 @@ def negation_probe(
     model = as_model(classifier.model if classifier is not None else model_or_classifier)
     graph = classifier.graph if graph is None and classifier is not None else graph
     words = _words(classes if classes is not None or classifier is None else classifier.classes_.tolist())
-    asked, writer = _Asked(model, images), Prompts(graph)
+    asked, writer = images if isinstance(images, Asked) else Asked(model, images), Prompts(graph)
     truth = np.asarray(labels, dtype=np.float64)
     if truth.shape != (asked.count, len(words)):
         raise ShapeError(f"negation_probe: expected labels of shape {(asked.count, len(words))}, got {truth.shape}")
+    prompts = _prompts(writer, words)
+    each = {name: list(_ways(writer, w)) for name, w in words.items()}
+    asked.ask(_lines(prompts, each))
     truth = np.where(asked.read[:, None], truth, np.nan)
-    prompts = {name: dict(zip(("present", "absent"), _both(writer, w, "wordings"))) for name, w in words.items()}
-    scores = [asked.settings(said["present"], said["absent"]) for said in prompts.values()]
+    scores = [_settings(asked, said["present"], said["absent"]) for said in prompts.values()]
     tables = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewPositivesWarning)  # every interval carries the note
         for setting in SETTINGS:
             table = np.stack([column[setting] for column in scores], axis=1)
             tables[setting] = auc_table(truth, table, groups, names=list(words), n=resamples, seed=seed)
-    ways = {name: _aucs(asked, truth[:, c], _ways(writer, w)) for c, (name, w) in enumerate(words.items())}
+    ways = {name: _aucs(asked, truth[:, c], found) for c, (name, found) in enumerate(each.items())}
     return NegationProbe(tables, ways, prompts)
+
+
+def probe_lines(graph: KnowledgeGraph | None, words: Mapping[str, str]) -> list[str]:
+    """Every sentence that `negation_probe` asks of classes (name -> words), so that they can be asked at once."""
+    writer = Prompts(graph)
+    return _lines(_prompts(writer, words), {name: list(_ways(writer, w)) for name, w in words.items()})
+
+
+def _lines(prompts: Mapping[str, Mapping[str, Lines]], ways: Mapping[str, Sequence[Asking]]) -> list[str]:
+    lines = [line for said in prompts.values() for kind in said.values() for line in kind]
+    lines += [line for each in ways.values() for _, _, present, absent in each for line in (*present, *absent)]
+    return list(dict.fromkeys(lines))
+
+
+def _prompts(writer: Prompts, words: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
+    return {name: dict(zip(("present", "absent"), _both(writer, w, "wordings"))) for name, w in words.items()}
 
 
 def _words(classes: Sequence[str] | Mapping[str, str] | None) -> dict[str, str]:
@@ -154,10 +168,10 @@ def _words(classes: Sequence[str] | Mapping[str, str] | None) -> dict[str, str]:
     return words
 
 
-def _aucs(asked: _Asked, labels: Floats, ways: Iterator[tuple[Axis, str, Lines, Lines]]) -> list[Way]:
+def _aucs(asked: Asked, labels: Floats, ways: Iterable[Asking]) -> list[Way]:
     found = []
     for axis, label, present, absent in ways:
-        values = {setting: auc(labels, scores) for setting, scores in asked.settings(present, absent).items()}
+        values = {setting: auc(labels, scores) for setting, scores in _settings(asked, present, absent).items()}
         found.append(Way(axis, label, values))
     return found
 
@@ -168,7 +182,7 @@ def _both(writer: Prompts, name: str, style: str, *, synonyms: bool = True) -> t
     return say(Assertion.PRESENT), say(Assertion.ABSENT)
 
 
-def _ways(writer: Prompts, name: str) -> Iterator[tuple[Axis, str, Lines, Lines]]:
+def _ways(writer: Prompts, name: str) -> Iterator[Asking]:
     """Each single wording of the name, each synonym in all wordings, each further style of the name."""
     wordings = _both(writer, name, "wordings", synonyms=False)
     for states, denies in zip(*wordings):
@@ -185,40 +199,10 @@ def _ways(writer: Prompts, name: str) -> Iterator[tuple[Axis, str, Lines, Lines]
             yield "style", style, present, absent
 
 
-class _Asked:
-    """Images that any sentences can be asked of: vectors, encoded once, or greys for a model that only scores."""
-
-    def __init__(self, model: Any, images: Any) -> None:
-        self.model, self._vectors = model, np.zeros((0, 0))
-        self._greys: dict[int, NDArray[np.uint8]] = {}
-        if encodes(model):
-            plain = isinstance(images, np.ndarray) and images.ndim == 2
-            found = images if plain else embed_images(model, as_list(images), errors="flag").vectors
-            self._vectors = np.asarray(found, np.float64)
-            self.count, self.read = len(found), np.isfinite(self._vectors).all(axis=1)
-        else:
-            sources = as_list(images)
-            self._greys, _ = read_images(sources, errors="flag")
-            self.count, self.read = len(sources), np.isin(np.arange(len(sources)), list(self._greys))
-        self._known: dict[str, Floats] = {}
-
-    def settings(self, present: Lines, absent: Lines) -> dict[str, Floats]:
-        """Setting -> scores (N,), higher means present; 0 for images that were not read, whose labels are left out."""
-        states, denies = self._match(present), self._match(absent)
-        return {"POS": states, "NEG": -denies, "PAIR": states - denies}
-
-    def _match(self, lines: Lines) -> Floats:
-        new = [line for line in dict.fromkeys(lines) if line not in self._known]
-        if new and self._greys:
-            scores = np.zeros((self.count, len(new)))
-            scores[list(self._greys)] = self.model.score(list(self._greys.values()), new)
-            self._known.update(zip(new, scores.T, strict=True))
-        elif new:
-            self._known.update(zip(new, np.asarray(self.model.encode_text(new), np.float64), strict=True))
-        known = [self._known[line] for line in lines]
-        if self._greys:
-            return np.mean(known, axis=0)
-        return np.nan_to_num(self._vectors @ unit_centre(known))
+def _settings(asked: Asked, present: Lines, absent: Lines) -> dict[str, Floats]:
+    """Setting -> scores (N,), higher means present; 0 for images that were not read, whose labels are left out."""
+    states, denies = (np.nan_to_num(asked.match(lines)) for lines in (present, absent))
+    return {"POS": states, "NEG": -denies, "PAIR": states - denies}
 
 
 def negation_rows(
@@ -245,7 +229,9 @@ def negation_rows(
                 "group": "all" if name == "macro" else "",
             }  # fmt: skip
             rows.append(
-                Result.of(interval, metric="negation_auc", definition=_defined("negation_auc", setting), **common)
+                Result.of(
+                    interval, metric="negation_auc", definition=_defined("negation_auc", setting, own.scorer), **common
+                )
             )
             rows += _spread_rows(probe, name, setting, interval.n, interval.n_positive, common)
     return rows
@@ -261,11 +247,12 @@ def _spread_rows(
         notes = tuple(
             f"{kind}: {way.axis} {way.label!r}" for kind, way in (("lowest", ranked[0]), ("highest", ranked[-1]))
         )
+    scorer = common["provenance"].scorer
     count = f"{len(probe.ways[name])} ways to ask" if name != "macro" else "means over the classes"
     return [
         Result(
             metric=metric, value=value, low=a, high=b, method=f"{count}; no confidence interval", n=n,
-            n_positive=n_positive, definition=_defined(metric, setting), notes=notes, **common,
+            n_positive=n_positive, definition=_defined(metric, setting, scorer), notes=notes, **common,
         )
         for metric, value, a, b in (
             ("auc_over_prompts", mean, low, high),
@@ -274,5 +261,5 @@ def _spread_rows(
     ]  # fmt: skip
 
 
-def _defined(metric: str, setting: str) -> str:
-    return f"{_DEFINITIONS[metric]}; score: {_MEANING[setting]}"
+def _defined(metric: str, setting: str, scorer: str) -> str:
+    return f"{_DEFINITIONS[metric]}; score: {MEANINGS[scorer or 'encoders'][setting]}"

@@ -62,7 +62,7 @@ def hit_rows(result: Evaluation, outcome: QueryOutcome) -> None:
                 metric="retrieved", target=outcome.query.text, value=score, low=math.nan, high=math.nan,
                 method="one image: no interval", definition="similarity of an image among the first results",
                 n=outcome.pool, task="picture", notes=(f"rank {rank}", f"image {row + 1}", verdict),
-                provenance=result.provenance,
+                provenance=result.by_encoders,
             )
         )  # fmt: skip
 

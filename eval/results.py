@@ -30,11 +30,12 @@ class Provenance:
     Attributes:
         split: name of the split ("test").
         split_hash: hash of its images and labels.
-        model_hash: hash of the weights and their preprocessing.
+        model_hash: hash of the weights and their preprocessing; where the query network scored, of that too.
         graph_hash: content hash of the knowledge graph; "" if none was used.
         prompt_hash: hash of every prompt, in order.
         seed: seed of the resamples.
         versions: package -> version.
+        scorer: what of the model scored: its "encoders" or its "query" network; "" where that is not the question.
     """
 
     split: str = ""
@@ -44,6 +45,7 @@ class Provenance:
     prompt_hash: str = ""
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
+    scorer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["QueryScorer"]
 
-#: Images that go through the network at once, each with all queries.
-_BATCH = 32
+#: Images that go through the network at once, and queries that each of them is asked.
+_BATCH, _QUERIES = 32, 512
 _PREFIX = "query."
 
 
@@ -75,6 +75,14 @@ class QueryScorer:
         logits, _ = self._asked(images, prompts, self.network)
         return logits[..., TRUE] - logits[..., FALSE]
 
+    @torch.inference_mode()
+    def score_vectors(self, vectors: NDArray[Any], prompts: Sequence[str]) -> NDArray[np.float32]:
+        """The same where a vector (N, D) of the joint space, a text's for one, is all that is seen: float32 (N, C)."""
+        device, queries = self.model.device, self._queries(prompts)
+        seen = torch.from_numpy(np.asarray(vectors, np.float32)).to(device)[:, None]
+        logits = self._chunked(self.network, queries, seen)
+        return logits[..., TRUE] - logits[..., FALSE]
+
     def states(self, images: Sequence[object], prompts: Sequence[str]) -> NDArray[np.float32]:
         """Probabilities that what a prompt says is false, true and (with three states) uncertain: float32 (N, C, S)."""
         logits, _ = self._asked(images, prompts, self.network)
@@ -91,13 +99,21 @@ class QueryScorer:
     ) -> tuple[NDArray[np.float32], tuple[int, int]]:
         """What `ask` says of every image and prompt, stacked over images, and the rows and columns of the map."""
         module: Any = self.model.module
-        queries = torch.from_numpy(self.model.encode_text(list(prompts))).to(self.model.device)
-        grid, parts = (0, 0), []
+        queries, grid, parts = self._queries(prompts), (0, 0), []
         for start in range(0, len(images), _BATCH):
             pixels = self.model.pixels(images, start, start + _BATCH).to(self.model.device)
             found = encode_with_tokens(module.visual, pixels)
             grid = found.grid
-            parts.append(ask(queries, found.tokens.float()).float().cpu().numpy())
+            parts.append(self._chunked(ask, queries, found.tokens.float()))
         if not parts:
             raise ShapeError("query network: expected at least one image, got none")
         return np.concatenate(parts), grid
+
+    def _queries(self, prompts: Sequence[str]) -> Tensor:
+        return torch.from_numpy(self.model.encode_text(list(prompts))).to(self.model.device)
+
+    @staticmethod
+    def _chunked(ask: Callable[[Tensor, Tensor], Tensor], queries: Tensor, memory: Tensor) -> NDArray[np.float32]:
+        """What is asked of some images, a part of the queries at a time, so that memory holds one part."""
+        found = [ask(part, memory).float().cpu() for part in queries.split(_QUERIES)]
+        return torch.cat(found, dim=1).numpy()

@@ -43,7 +43,7 @@ def text_to_image_rows(model: Encoder, result: Evaluation) -> list[Result]:
     return [
         Result.of(
             table.means[f"R@{k}"], metric=f"recall_at_{k}", target="report to image", definition=meaning,
-            task="retrieval", provenance=result.provenance,
+            task="retrieval", provenance=result.by_encoders,
         )
         for k in (1, 5, 10)
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def class_retrieval_rows(model: Encoder, result: Evaluation, ks: Sequence[int] =
     return [
         Result.of(
             interval, metric=f"report_precision_at_{figure[2:]}", target=target, definition=meaning,
-            group="all" if target == "macro" else "", task="retrieval", provenance=result.provenance,
+            group="all" if target == "macro" else "", task="retrieval", provenance=result.by_encoders,
         )
         for target, figure, interval in made
     ]  # fmt: skip

@@ -25,6 +25,7 @@ from kvlp.eval.benchmarks.vqa import (
 from kvlp.eval.evaluate import EvalOptions
 from kvlp.eval.results import Provenance, Result, hash_of, versions
 from kvlp.typing import PathLike
+from kvlp.zero_shot.scoring import scorer_of
 
 if TYPE_CHECKING:
     from kvlp.eval.evaluate import Encoder
@@ -103,18 +104,24 @@ def run_vqa(
     questions = questions_of(found)
     apart = coverage.split not in ("train", "all")
     train = questions_of(whole.subset(where=lambda record: record.split == "train")) if apart else []
-    given = _answers(answerer, found, questions, closed_pool(train or questions), graph, progress)
+    given = _answers(answerer, found, questions, closed_pool(train or questions), graph, options.scorer, progress)
     baseline = majority_answers(questions, train)
     provenance = Provenance(
         split=coverage.split,
         split_hash=found.content_hash,
-        model_hash=str(getattr(answerer, "hash", "")) or hash_of(dict(given.answers)),
+        model_hash=_hash(answerer, options.scorer) or hash_of(dict(given.answers)),
         graph_hash=graph.content_hash if graph is not None else "",
         seed=seed,
         versions=versions(),
+        scorer="" if isinstance(answerer, str | Path) else options.scorer,
     )
     rows = answer_rows(questions, given, baseline, provenance, resamples=options.resamples)
     return VqaRun(card, questions, rows, coverage, [*coverage.remarks, *given.notes, *baseline.notes])
+
+
+def _hash(answerer: Encoder | PathLike, scorer: str) -> str:
+    """Of the model that answers; "" for a file of answers."""
+    return "" if isinstance(answerer, str | Path) else str(getattr(scorer_of(answerer, scorer), "hash", ""))
 
 
 def _answers(
@@ -123,10 +130,11 @@ def _answers(
     questions: list[Question],
     pool: list[str],
     graph: KnowledgeGraph | None,
+    scorer: str,
     progress: Callable[[int, int], None] | None,
 ) -> Answered:
     if not isinstance(answerer, str | Path):
-        return encoder_answers(answerer, manifest, pool, graph, progress=progress)
+        return encoder_answers(answerer, manifest, pool, graph, scorer=scorer, progress=progress)
     return read_predictions(answerer, questions)
 
 

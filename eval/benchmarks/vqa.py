@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvlp.embedding import embed_images
 from kvlp.errors import DataError
 from kvlp.eval.benchmarks.answers import YES_NO, candidates, exact, normalised, token_f1
 from kvlp.eval.benchmarks.statements import Statements
 from kvlp.eval.intervals import Interval, mean_interval
 from kvlp.eval.metrics import Floats
 from kvlp.eval.results import Provenance, Result
-from kvlp.zero_shot.scoring import unit_centre
+from kvlp.zero_shot.scoring import Asked, Reading, scorer_of
 
 if TYPE_CHECKING:
     from kvlp.datasets.manifest import Manifest
@@ -104,6 +103,7 @@ def encoder_answers(
     pool: Sequence[str],
     graph: KnowledgeGraph | None = None,
     *,
+    scorer: str = "encoders",
     progress: Callable[[int, int], None] | None = None,
 ) -> Answered:
     """A dual encoder answers the closed questions: the candidate whose sentences are nearest to the image.
@@ -113,30 +113,31 @@ def encoder_answers(
         manifest: questions with images.
         pool: normalised closed answers of the data set; see `candidates`.
         graph: finds what a yes-no question asks for.
+        scorer: "encoders", or "query": the candidate that the model's query network thinks likeliest.
         progress: called with (images done, all).
 
     Raises:
         DataError: no image can be read.
+        CheckpointError: the query network is asked for and there is none.
     """
     say = Statements(graph)
     rows = [(q, r) for q, r in zip(questions_of(manifest), manifest, strict=True) if q.closed]
     offered = {q.id: {a: say(q.question, a) for a in candidates(q.question, pool)} for q, _ in rows}
     paths = list(dict.fromkeys(manifest.path_of(record) for _, record in rows))
-    images = embed_images(model, paths, errors="flag", progress=progress)
-    if not images.read.any():
+    asked = Asked(scorer_of(model, scorer), paths, Reading("flag", progress=progress))
+    asked.ask([line for said in offered.values() for lines in said.values() for line in lines])
+    if not asked.read.any():
         raise DataError(f"none of the {len(paths)} images can be read")
-    vector_of = dict(zip(paths, images.vectors.astype(np.float64), strict=True))
-    texts = list(dict.fromkeys(s for said in offered.values() for sentences in said.values() for s in sentences))
-    coded = dict(zip(texts, np.asarray(model.encode_text(texts), dtype=np.float64), strict=True))
+    place = {path: row for row, path in enumerate(paths)}
     answers = {}
     for question, record in rows:
-        image = vector_of[manifest.path_of(record)]
-        scores = {a: float(image @ unit_centre([coded[s] for s in said])) for a, said in offered[question.id].items()}
+        image = place[manifest.path_of(record)]
+        scores = {a: float(asked.match(said)[image]) for a, said in offered[question.id].items()}
         if not any(np.isnan(score) for score in scores.values()):
             answers[question.id] = max(scores, key=scores.__getitem__)
     by_concept = sum(len(next(iter(said.values()))) > 1 for said in offered.values())
     notes = (f"{by_concept} of {len(rows)} closed questions asked by prompts of a concept", "open questions not asked")
-    return Answered("dual encoder", answers, "closed", notes)
+    return Answered("dual encoder" if scorer == "encoders" else "query network", answers, "closed", notes)
 
 
 def majority_answers(questions: Sequence[Question], train: Sequence[Question]) -> Answered:

@@ -22,6 +22,10 @@ _HEAT = (
     "Beneath each picture: from red to yellow, what covering a place up takes from the score. The scale is each "
     "picture's own."
 )
+_LOOKS = (
+    "Beneath each picture: from red to yellow, where the query network looks for the sentences that state the class "
+    "(its last cross-attention, mean over sentences). The scale is each picture's own."
+)
 _LEFT_OUT = "Pictures are left out: they are of patients. --with-images puts them in."
 
 
@@ -38,7 +42,8 @@ def error_blocks(result: Evaluation, pictures: Pictures | None) -> list[Block]:
     if not rows:
         return []
     heat = pictures is not None and result.model is not None
-    caption = _LEFT_OUT if pictures is None else _HEAT if heat else ""
+    legend = _LOOKS if result.options.scorer == "query" else _HEAT
+    caption = _LEFT_OUT if pictures is None else legend if heat else ""
     return [Section("Worst errors", _TEXT), ImageGrid(rows, caption, legend=False, large=True)]
 
 

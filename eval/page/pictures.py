@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from kvlp.errors import DataError
 from kvlp.eval.page.blocks import picture_uri
-from kvlp.zero_shot.heat import HeatMap, local_map, occlusion_map, overlay
-from kvlp.zero_shot.scoring import Floats, unit_centre
+from kvlp.zero_shot.heat import HeatMap, attention_map, local_map, occlusion_map, overlay
+from kvlp.zero_shot.scoring import Floats, scorer_of, unit_centre
 
 if TYPE_CHECKING:
     from kvlp.datasets.manifest import Manifest
@@ -49,10 +49,16 @@ class Pictures:
         return "" if grey is None else picture_uri(grey)
 
     def for_class(self, row: int, name: str) -> tuple[str, str]:
-        """The picture, and what covering up places of it takes from the class's score; "" for what there is not."""
+        """The picture and its heat map; "" for what there is not.
+
+        The map shows what covering up places takes from the class's score, or where the query network looks.
+        """
         grey, model = self.grey(row), self.result.model
         if grey is None or model is None:
             return ("" if grey is None else picture_uri(grey)), ""
+        if self.result.options.scorer == "query":
+            heat = attention_map(scorer_of(model, "query"), grey, self.result.prompts[name]["present"])
+            return picture_uri(grey), "" if heat is None else picture_uri(overlay(grey, heat))
         direction = self._direction(name)
         heat = occlusion_map(lambda images: _scores(model, images, direction), grey, cells=_CELLS)
         return picture_uri(grey), picture_uri(overlay(grey, heat))

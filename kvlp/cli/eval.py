@@ -45,6 +45,9 @@ def command(
     validation: str = typer.Option(
         "", "--validation", metavar="SPLIT", help="Learn thresholds and probabilities on this split, of other patients."
     ),
+    scorer: str = typer.Option(
+        "encoders", "--scorer", help='What scores classes: "encoders", or the checkpoint\'s "query" network.'
+    ),
     graph: str = typer.Option("chest", "--graph", help='Gives synonyms: "chest", a graph folder, or "none".'),
     style: str = typer.Option("ensemble", "--style", help='Prompts: "ensemble" of wordings, or "plain".'),
     synonyms: bool = typer.Option(True, "--synonyms/--no-synonyms", help="Prompts with the graph's synonyms too."),
@@ -64,10 +67,17 @@ def command(
         eval_benchmark.show_cards(card, as_json=as_json)
         return
     named = eval_benchmark.is_benchmark(what)
-    _require_sense(what, data, out, model or str(predictions or ""), style, named=named)
+    _require_sense(what, data, out, model or str(predictions or ""), named=named)
+    _require_known(style, scorer)
     from kvlp.eval.evaluate import EvalOptions
 
-    options = EvalOptions(resamples=resamples, split=split or ("" if named else "test"), style=style, synonyms=synonyms)  # type: ignore[arg-type]
+    options = EvalOptions(
+        resamples=resamples,
+        split=split or ("" if named else "test"),
+        style=style,  # type: ignore[arg-type]
+        synonyms=synonyms,
+        scorer=scorer,  # type: ignore[arg-type]
+    )
     ask = Ask(
         model if named else what, data, out, graph, device, seed, options, with_images=with_images, as_json=as_json
     )
@@ -95,9 +105,14 @@ class Ask:
     as_json: bool
 
 
-def _require_sense(what: str, data: Path | None, out: Path | None, model: str, style: str, *, named: bool) -> None:
+def _require_known(style: str, scorer: str) -> None:
     if style not in ("ensemble", "plain"):
         raise typer.BadParameter("expected 'ensemble' or 'plain'", param_hint="--style")
+    if scorer not in ("encoders", "query"):
+        raise typer.BadParameter("expected 'encoders' or 'query'", param_hint="--scorer")
+
+
+def _require_sense(what: str, data: Path | None, out: Path | None, model: str, *, named: bool) -> None:
     if not what:
         raise typer.BadParameter("give a checkpoint or a benchmark's name (--list)", param_hint="CKPT|BENCHMARK")
     for name, value in (("--data", data), ("--out", out)):
@@ -213,6 +228,7 @@ def show(
     if as_json:
         document = {
             **{name: str(path) for name, path in paths.items()},
+            "scorer": result.options.scorer,
             "images": len(result.records),
             "skipped": [{"row": row, "reason": reason} for row, reason in result.skipped],
             "rows": [row.to_dict() for row in rows],

@@ -25,6 +25,7 @@ def command(
     ),
     graph: str = typer.Option("chest", "--graph", help='Gives synonyms: "chest", a graph folder, or "none".'),
     score: str = typer.Option("pair", "--score", help='"pair" (present against absent prompts) or "positive".'),
+    scorer: str = typer.Option("encoders", "--scorer", help='"encoders", or "query": the checkpoint\'s query network.'),
     synonyms: bool = typer.Option(True, "--synonyms/--no-synonyms", help="Prompts with the graph's synonyms too."),
     ensemble: list[str] = typer.Option([], "--ensemble", metavar="CKPT", help="Another model to score with. Repeats."),
     calibration: Path = typer.Option(None, "--calibration", help="Use a calibration.json, or a folder that holds one."),
@@ -36,7 +37,9 @@ def command(
     ),
     save: Path = typer.Option(None, "--save", help="Write what --fit learned to this file or checkpoint folder."),
     explain: Path = typer.Option(None, "--explain", metavar="DIR", help="Write heat maps and reasons to this folder."),
-    heat: str = typer.Option("occlusion", "--heat", help='"occlusion" or "features" (fast and coarse).'),
+    heat: str = typer.Option(
+        "occlusion", "--heat", help='"occlusion", "features" (fast and coarse), or "attention" (with --scorer query).'
+    ),
     batch_size: int = typer.Option(32, "--batch-size", min=1, help="Images read and encoded at once."),
     device: str = typer.Option("cpu", "--device", help="Torch device."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
@@ -44,15 +47,16 @@ def command(
 ) -> None:
     """Score images against classes named in plain words; exit 1 if any image could not be read."""
     names = list(dict.fromkeys(name.strip() for part in classes for name in part.split(",") if name.strip()))
-    given = {"names": names, "score": score, "heat": heat, "images": images, "fit": fit, "save": save}
+    given = {"names": names, "score": score, "scorer": scorer, "heat": heat, "images": images, "fit": fit, "save": save}
     _require_sense(given, both=as_json and as_csv, two=fit is not None and calibration is not None)
     from kvlp.checkpoints import load
     from kvlp.cli.zeroshot_output import show_csv, show_json, show_table, write_explanations
     from kvlp.zero_shot import ZeroShotClassifier
+    from kvlp.zero_shot.scoring import scorer_of
 
     files = _files(images or [])
     options: dict[str, Any] = {"score": score, "synonyms": synonyms, "batch_size": batch_size, "errors": "flag"}
-    models = [load(name, device) for name in (checkpoint, *ensemble)]
+    models = [scorer_of(load(name, device), scorer) for name in (checkpoint, *ensemble)]
     classifier = ZeroShotClassifier(models if ensemble else models[0], names, graph=load_graph(graph), **options)
     if calibration is not None:
         classifier.load_calibration(calibration)
@@ -77,8 +81,12 @@ def _require_sense(given: dict[str, Any], *, both: bool, two: bool) -> None:
         raise typer.BadParameter("give one of --json and --csv")
     if given["score"] not in ("pair", "positive"):
         raise typer.BadParameter("expected 'pair' or 'positive'", param_hint="--score")
-    if given["heat"] not in ("occlusion", "features"):
-        raise typer.BadParameter("expected 'occlusion' or 'features'", param_hint="--heat")
+    if given["scorer"] not in ("encoders", "query"):
+        raise typer.BadParameter("expected 'encoders' or 'query'", param_hint="--scorer")
+    if given["heat"] not in ("occlusion", "features", "attention"):
+        raise typer.BadParameter("expected 'occlusion', 'features' or 'attention'", param_hint="--heat")
+    if given["heat"] == "attention" and given["scorer"] != "query":
+        raise typer.BadParameter("'attention' is of the query network; add --scorer query", param_hint="--heat")
     if not given["names"]:
         raise typer.BadParameter("name at least one class", param_hint="--classes")
     if two:

@@ -27,6 +27,7 @@ def printable(text: str) -> str:
 
 def show_json(classifier: ZeroShotClassifier, files: Sequence[Path], probabilities: Rows) -> None:
     """One document; `said` beside the scores where something was learned."""
+    from kvlp.zero_shot.ensemble import encodes
     from kvlp.zero_shot.scoring import as_model
 
     model, names, at = as_model(classifier.model), classifier.classes_.tolist(), classifier.thresholds_.tolist()
@@ -45,6 +46,7 @@ def show_json(classifier: ZeroShotClassifier, files: Sequence[Path], probabiliti
         "model": model.source,
         "model_hash": model.hash,
         "score": classifier.score,
+        "scorer": "encoders" if encodes(model) else "query",
         "calibrated": all(learned),
         "classes": told,
         "images": rows,
@@ -93,7 +95,7 @@ def write_explanations(classifier: ZeroShotClassifier, files: Sequence[Path], ou
     rows = []
     for number, path in enumerate(files, start=1):
         for name in classifier.classes_.tolist():
-            why = classifier.explain(path, name, "features" if heat == "features" else "occlusion")
+            why = classifier.explain(path, name, heat)  # type: ignore[arg-type]
             picture = f"{number:04d}-{_slug(path.stem)}-{_slug(name)}.png"
             atomic_write(out / picture, _picture(why))
             rows.append({"path": str(path), "picture": picture, **why.to_dict()})

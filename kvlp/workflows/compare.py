@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvlp.datasets.images import load_grey_uint8
 from kvlp.datasets.manifest import Manifest
+from kvlp.eval.asking import class_scores, class_sentences
 from kvlp.eval.evaluate import Evaluation
 from kvlp.eval.intervals import Interval, MetricTable, auc_table
 from kvlp.eval.metrics import Floats
@@ -19,7 +19,7 @@ from kvlp.eval.results import Result
 from kvlp.knowledge.graph import KnowledgeGraph
 from kvlp.knowledge.prompts import Prompts
 from kvlp.training.recipe import Recipe, derived, load_recipe
-from kvlp.typing import Assertion
+from kvlp.zero_shot.scoring import Asked, Reading
 
 if TYPE_CHECKING:
     from kvlp.checkpoints import Model
@@ -182,21 +182,13 @@ def query_tables(
     """The AUC tables of a model's query network on the images of an evaluation; None if it has none."""
     if not model.card.get("query_network"):
         return None
-    writer = Prompts(graph)
-    images: list[Any] = [load_grey_uint8(manifest.path_of(record)) for record in evaluation.records]
-    columns: dict[str, list[Floats]] = {"present": [], "absent": []}
-    for task in evaluation.tasks:
-        said = {
-            "present": writer.sentences(task.positive, Assertion.PRESENT, synonyms=False, style="wordings"),
-            "absent": writer.sentences(task.positive, Assertion.ABSENT, synonyms=False, style="wordings"),
-        }
-        for kind, sentences in said.items():
-            columns[kind].append(model.query.score(images, sentences).mean(axis=1).astype(np.float64))
-    states, denies = (np.stack(columns[kind], axis=1) for kind in ("present", "absent"))
-    tables = {}
-    for setting, scores in (("POS", states), ("NEG", -denies), ("PAIR", states - denies)):
-        tables[setting] = auc_table(
-            evaluation.y_true, scores, evaluation.patients, names=evaluation.classes,
+    said = class_sentences(evaluation.tasks, Prompts(graph), "wordings", synonyms=False)
+    asked = Asked(model.query, Manifest(evaluation.records, manifest.root), Reading("raise"))
+    scores = class_scores(asked, evaluation.tasks, said)
+    return {
+        setting: auc_table(
+            evaluation.y_true, scores[setting], evaluation.patients, names=evaluation.classes,
             n=evaluation.options.resamples, seed=evaluation.provenance.seed,
-        )  # fmt: skip
-    return tables
+        )
+        for setting in SETTINGS
+    }  # fmt: skip

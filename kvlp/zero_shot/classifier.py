@@ -40,7 +40,8 @@ class ZeroShotClassifier:
     """Scores images against classes named in words, with scikit-learn's habits.
 
     Args:
-        model: from `kvlp.load`; or anything with `score(images, prompts) -> (N, P)`; or a list of these, an ensemble.
+        model: from `kvlp.load`; its query network (`model.query`); anything else with `score(images, prompts) -> (N,
+            P)`; or a list of these, an ensemble.
         classes: names, synonyms or ids of the graph's concepts, "No Finding", or free text ("left basal opacity").
         graph: gives each class its synonyms.
         score: "pair" takes the similarity to prompts that say "present" minus that to prompts that say "absent" (the
@@ -293,7 +294,9 @@ class ZeroShotClassifier:
             for c, name in enumerate(self._checked_classes())
         }
 
-    def explain(self, image: object, name: str, heat: Literal["occlusion", "features"] = "occlusion") -> Explanation:
+    def explain(
+        self, image: object, name: str, heat: Literal["occlusion", "features", "attention"] = "occlusion"
+    ) -> Explanation:
         """Why an image got its score for a class: prompts, concepts of the graph, and a heat map.
 
         Args:
@@ -301,7 +304,8 @@ class ZeroShotClassifier:
             name: one of the classes.
             heat: "occlusion" covers places up and sees what the decision loses (some 144 images are scored); "features"
                 compares the image tower's last map with the class, at once but coarsely; "occlusion" is taken where
-                the tower gives none.
+                the tower gives none; "attention" is where a query network (`model.query`) looks for the sentences
+                that state the class.
         """
         from kvlp.zero_shot.explain import explain
 

@@ -14,7 +14,7 @@ from kvlp.embedding import Flag, read_images
 from kvlp.errors import ConfigError, ShapeError
 from kvlp.knowledge.names import Names
 from kvlp.zero_shot.ensemble import Ensemble, encodes
-from kvlp.zero_shot.heat import HeatMap, local_map, occlusion_map
+from kvlp.zero_shot.heat import HeatMap, Method, attention_map, local_map, occlusion_map
 from kvlp.zero_shot.scoring import Floats, ImplausibleImageWarning, as_list, as_model, unit_centre
 
 if TYPE_CHECKING:
@@ -113,12 +113,10 @@ class Explanation:
         }  # fmt: skip
 
 
-def explain(
-    classifier: ZeroShotClassifier, image: object, name: str, heat: Literal["occlusion", "features"] = "occlusion"
-) -> Explanation:
+def explain(classifier: ZeroShotClassifier, image: object, name: str, heat: Method = "occlusion") -> Explanation:
     """See `ZeroShotClassifier.explain`."""
-    if heat not in ("occlusion", "features"):
-        raise ConfigError(f"explain: heat is {heat!r}; expected 'occlusion' or 'features'")
+    if heat not in ("occlusion", "features", "attention"):
+        raise ConfigError(f"explain: heat is {heat!r}; expected 'occlusion', 'features' or 'attention'")
     names = classifier.classes_.tolist()
     if name not in names:
         raise ConfigError(f"explain: no class {name!r}; the classes are {', '.join(names)}")
@@ -186,8 +184,13 @@ def _scores(model: Any, grey: NDArray[np.uint8], texts: Sequence[str]) -> Floats
 
 
 def _heat(alone: ZeroShotClassifier, grey: NDArray[np.uint8], prompts: dict[str, list[str]], kind: str) -> HeatMap:
-    """What covering a place up does; or the tower's own map, where it gives one."""
+    """What covering a place up does; or the tower's own map, where it gives one; or where a query network looks."""
     model = as_model(alone.model)
+    if kind == "attention":
+        looked = attention_map(model, grey, prompts["present"])
+        if looked is None:
+            raise ConfigError("explain: heat 'attention' is of a query network; score by model.query (--scorer query)")
+        return looked
     if kind == "features" and encodes(model) and not isinstance(model, Ensemble):
         kinds = ("present", "absent") if alone.score == "pair" else ("present",)
         centres = [unit_centre(model.encode_text(prompts[kind])) for kind in kinds]

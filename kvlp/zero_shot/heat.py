@@ -1,11 +1,11 @@
-"""Where in an image a class is seen: from the tower's own map of features, or by covering places up."""
+"""Where in an image a class is seen: the tower's features, where a query network looks, or by covering places up."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from kvlp.errors import ShapeError
 from kvlp.zero_shot.scoring import Floats
 
-__all__ = ["HeatMap", "local_map", "occlusion_map", "overlay"]
+__all__ = ["HeatMap", "attention_map", "local_map", "occlusion_map", "overlay"]
 
 Grey = NDArray[np.uint8]
+Method: TypeAlias = Literal["features", "attention", "occlusion"]
 #: cells of an occlusion map along the longer side, and the longest side that is scored
 _CELLS, _MOST_PIXELS = 12, 384
 
@@ -27,16 +28,18 @@ class HeatMap:
     Attributes:
         values: float64 (H, W) of the image, in [0, 1]: 1 where it speaks most for the class; all 0 where no place does.
             The scale is the image's own: an image without the finding can have a 1 somewhere too.
-        low: raw value at 0: the least of the map ("features"), or 0, which covering up does not change ("occlusion").
-        high: raw value at 1: a difference of cosines ("features"), or what the decision loses ("occlusion").
-        method: "features" or "occlusion".
+        low: raw value at 0: the least of the map ("features", "attention"), or 0, which covering up does not change
+            ("occlusion").
+        high: raw value at 1: a difference of cosines ("features"), a share of the attention ("attention"), or what the
+            decision loses ("occlusion").
+        method: "features", "attention" or "occlusion".
         cells: (h, w) of the map before it was enlarged.
     """
 
     values: Floats
     low: float
     high: float
-    method: Literal["features", "occlusion"]
+    method: Method
     cells: tuple[int, int]
 
     @property
@@ -66,6 +69,21 @@ def local_map(model: Any, grey: Grey, direction: Floats) -> HeatMap | None:
     raw = vectors @ direction
     enlarged = _onto_image(raw, grey.shape, preprocess.resize_mode)
     return _heat(enlarged, "features", float(enlarged.min()), raw)
+
+
+def attention_map(network: Any, grey: Grey, lines: Sequence[str]) -> HeatMap | None:
+    """Where a query network looks for some sentences, their mean; None if it is no query network.
+
+    Args:
+        network: a kvlp.checkpoint_query.QueryScorer.
+        grey: uint8 (H, W).
+        lines: those that state the class.
+    """
+    if not hasattr(network, "attention"):
+        return None
+    raw = np.asarray(network.attention([grey], list(lines)), np.float64)[0].mean(axis=0)
+    enlarged = _onto_image(raw, grey.shape, network.model.preprocess.resize_mode)
+    return _heat(enlarged, "attention", float(enlarged.min()), raw)
 
 
 def _local_vectors(model: Any, grey: Grey) -> Floats | None:
@@ -163,7 +181,7 @@ def _shrunk(grey: Grey) -> Grey:
     return np.array(picture)
 
 
-def _heat(enlarged: Floats, method: Literal["features", "occlusion"], low: float, raw: Floats) -> HeatMap:
+def _heat(enlarged: Floats, method: Method, low: float, raw: Floats) -> HeatMap:
     high = max(float(enlarged.max()), low)
     flat = high - low < 1e-12
     values = np.zeros_like(enlarged) if flat else np.clip((enlarged - low) / (high - low), 0.0, 1.0)

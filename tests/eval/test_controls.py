@@ -109,7 +109,7 @@ def test_text_alone_ranks_classes_and_no_images(planted):
     ours = find(rows, setting="PAIR", metric="auc_over_pairs")
     known = np.isfinite(result.y_true)
     assert (alone.n, ours.value) == (int(known.sum()), 1.0)
-    assert 0.3 < alone.value < 0.8
+    assert 0.2 < alone.value < 0.8, "the three classes in any order: the fake's prompts of all classes are alike"
     assert alone.task == "control"
 
 
