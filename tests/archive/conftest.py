@@ -1,21 +1,13 @@
-"""Makes `planted.py` importable as `archive_planted` (tests run in importlib mode) and plants archives."""
+"""Planted archives."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import archive_planted as planted
 import pytest
-
-_spec = importlib.util.spec_from_file_location("archive_planted", Path(__file__).with_name("planted.py"))
-assert _spec is not None
-assert _spec.loader is not None
-planted = importlib.util.module_from_spec(_spec)
-sys.modules["archive_planted"] = planted
-_spec.loader.exec_module(planted)
 
 
 @pytest.fixture(autouse=True)

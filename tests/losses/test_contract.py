@@ -1,4 +1,4 @@
-"""The contract that every loss passes; see suite.py. A loss without a case fails here."""
+"""The contract that every loss passes; see losses_suite.py. A loss without a case fails here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def loss_classes() -> set[type[nn.Module]]:
 def test_every_loss_has_a_case() -> None:
     covered = {type(case.build()) for case in CASES.values()}
     lost = {c.__name__ for c in loss_classes() | set(LOSSES.values()) if c not in covered}
-    assert not lost, f"no case for {sorted(lost)}: write tests/losses/case_NAME.py, as suite.py says"
+    assert not lost, f"no case for {sorted(lost)}: write tests/losses/case_NAME.py, as losses_suite.py says"
 
 
 def test_every_loss_has_a_name_for_recipes() -> None:

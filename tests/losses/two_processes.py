@@ -6,10 +6,10 @@ computes the loss of the whole batch. Then the mean over processes of the gradie
 
 from __future__ import annotations
 
-import importlib.util
 import multiprocessing
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,6 @@ import torch.distributed as dist
 from torch.distributed.nn.functional import all_gather
 
 ROWS = 4
-
-
-def _suite() -> Any:
-    spec = importlib.util.spec_from_file_location("losses_suite", Path(__file__).with_name("suite.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["losses_suite"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _gathered(name: str, value: torch.Tensor) -> torch.Tensor:
@@ -76,7 +66,8 @@ def work(rank: int, store: str, out: str) -> None:
     """One of two processes: all cases, results as one .npz a process."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    suite = _suite()
+    sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+    suite = import_module("losses_suite")
     results: dict[str, np.ndarray] = {}
     for title, case in suite.load_cases().items():
         both = {"one": one(suite, case), "two": half(suite, case, rank)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from training_small import SMALL, WEIGHTS
 
 import kvlp
 from kvlp.datasets.manifest import Manifest
@@ -28,18 +28,10 @@ from kvlp.training.run import run_recipe
 from kvlp.training.setup import Prepared, prepare
 from kvlp.training.task import PretrainTask
 
-FILES = ("open_clip_model.safetensors", "kvlp_extra.safetensors")
-SENTENCES = [
-    "There is a left pleural effusion. No pneumothorax.",
-    "Right pneumothorax. Heart size is normal.",
-    "The heart is enlarged. No pleural effusion or pneumothorax.",
-    "No pleural effusion. No pneumothorax. Heart size is normal.",
-]
-SMALL = [
-    "model.embed_dim=32", "model.image_size=48", "tokenizer.vocab_size=700", "tokenizer.min_patients=2",
-    "tokenizer.context_length=32", "knowledge.min_patients=2", "concept_vectors={method: text, dim: 8}",
+SETTINGS = [
+    *SMALL, "tokenizer.vocab_size=700", "tokenizer.context_length=32", "concept_vectors={method: text, dim: 8}",
     "fusion.width=32", "fusion.heads=2", "fusion.entity_width=16", "fusion.entity_hidden=16",
-    "fusion.entity_heads=2", "fusion.decoder_width=32", "fusion.decoder_heads=2", "threads=1", "precision=fp32",
+    "fusion.entity_heads=2", "fusion.decoder_width=32", "fusion.decoder_heads=2",
     "stages.0.steps=1", "stages.0.losses.knowledge.pairs=8", "stages.1.epochs=0", "stages.1.steps=14",
     "stages.1.batch_size=12", "stages.1.lr=0.003", "stages.1.text_lr=1", "stages.1.losses.knowledge.pairs=8",
     "stages.1.warmup=0", "save_every=5",
@@ -47,12 +39,7 @@ SMALL = [
 
 
 def recipe(*more: str) -> Recipe:
-    return load_recipe("arl-phantom", [*SMALL, *more])
-
-
-@pytest.fixture(scope="module")
-def manifest(noise_manifest: Callable[[Sequence[str]], Manifest]) -> Manifest:
-    return noise_manifest(SENTENCES)
+    return load_recipe("arl-phantom", [*SETTINGS, *more])
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +265,7 @@ def test_a_crashed_run_resumes_to_the_same_bits_fusion_included(run: Path, manif
     with pytest.raises(Stop):
         run_recipe(recipe(), manifest, tmp_path / "run", progress=crash)
     run_recipe(recipe(), manifest, tmp_path / "run", resume=True)
-    for name in FILES:
+    for name in WEIGHTS:
         assert (tmp_path / "run" / "checkpoint" / name).read_bytes() == (run / "checkpoint" / name).read_bytes()
 
 

@@ -16,8 +16,6 @@ from kvlp.training.recipe import load_recipe
 from kvlp.training.run import Progress, run_recipe
 from kvlp.training.state import latest_state
 
-SENTENCES = ["There is a left pleural effusion.", "Right pneumothorax.", "The heart is enlarged.", "No pneumothorax."]
-
 
 def test_by_hand_with_the_decay_that_grows():
     model, head = torch.nn.Linear(1, 1, bias=False), torch.nn.BatchNorm1d(1, affine=False)
@@ -50,8 +48,7 @@ class Stop(Exception):
 
 
 @pytest.mark.slow
-def test_the_average_is_scored_saved_and_resumed_to_the_bit(noise_manifest, tmp_path: Path):
-    manifest = noise_manifest(SENTENCES)
+def test_the_average_is_scored_saved_and_resumed_to_the_bit(manifest, tmp_path: Path):
     wanted = ["threads=1", "precision=fp32", "knowledge.min_patients=2", "save_every=2", "stages.0.steps=6"]
     wanted += ["query_network={layers: 1, heads: 2}", "stages.0.losses.query={weight: 1.0}"]
     recipe = load_recipe("smoke-cpu", [*wanted, "ema=0.9"])

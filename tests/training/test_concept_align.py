@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_small import WEIGHTS
 
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, ShapeError
@@ -19,22 +19,10 @@ from kvlp.models.concept_head import ConceptHead
 from kvlp.training.recipe import Recipe, load_recipe
 from kvlp.training.run import run_recipe
 
-FILES = ("open_clip_model.safetensors", "kvlp_extra.safetensors")
-SENTENCES = [
-    "There is a left pleural effusion. No pneumothorax.",
-    "Right pneumothorax. Heart size is normal.",
-    "The heart is enlarged. No pleural effusion or pneumothorax.",
-    "No pleural effusion. No pneumothorax. Heart size is normal.",
-]
 SETTINGS = [
     "save_every=3", "stages.0.steps=8", "threads=1", "precision=fp32", "data.augment=false", "stages.0.lr=0.01",
     "stages.0.losses={concept_align: {weight: 1.0}}",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def manifest(noise_manifest: Callable[[Sequence[str]], Manifest]) -> Manifest:
-    return noise_manifest(SENTENCES)
 
 
 def recipe_with(vectors: str, *more: str) -> Recipe:
@@ -133,7 +121,7 @@ def test_a_crashed_run_resumes_to_the_same_bits_projections_included(run: Path, 
     with pytest.raises(Stop):
         run_recipe(recipe_with(GAT), manifest, tmp_path / "run", progress=crash)
     run_recipe(recipe_with(GAT), manifest, tmp_path / "run", resume=True)
-    for name in FILES:
+    for name in WEIGHTS:
         assert (tmp_path / "run" / "checkpoint" / name).read_bytes() == (run / "checkpoint" / name).read_bytes()
 
 
@@ -143,7 +131,7 @@ def test_the_shuffled_control_has_vectors_of_the_shuffled_graph(run: Path, manif
     run_recipe(recipe_with(GAT, "knowledge.shuffled=0", "stages.0.steps=1"), manifest, out)
     made = json.loads((out / "checkpoint" / "kvlp.json").read_text())["card"]["concept_vectors"]
     assert made["graph"]["hash"] == KnowledgeGraph.load("chest").shuffled(0).content_hash
-    ours, theirs = (load_file(o / "checkpoint" / FILES[1])["concept_align.concepts"] for o in (run, out))
+    ours, theirs = (load_file(o / "checkpoint" / WEIGHTS[1])["concept_align.concepts"] for o in (run, out))
     assert ours.shape == theirs.shape
     assert not torch.allclose(ours, theirs)
 

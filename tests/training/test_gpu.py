@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +26,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
-SENTENCES = (
-    "There is a left pleural effusion. No pneumothorax.",
-    "Right pneumothorax. Heart size is normal.",
-    "The heart is enlarged. No pleural effusion or pneumothorax.",
-    "No pleural effusion. No pneumothorax. Heart size is normal.",
-)
 STEPS = 8
 SETTINGS = ("save_every=4", "model.image=tiny-vit", f"stages.0.steps={STEPS}", "stages.0.batch_size=8", "evaluation=[]")
-
-
-@pytest.fixture(scope="module")
-def manifest(noise_manifest: Callable[[Sequence[str]], Manifest]) -> Manifest:
-    return noise_manifest(SENTENCES)
 
 
 def rows(out: Path) -> list[dict[str, float]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training_small import SENTENCES, SMALL
 
 import kvlp
 from kvlp.datasets.manifest import Manifest
@@ -29,30 +30,24 @@ from kvlp.training.texts import read_texts
 from kvlp.zero_shot import ZeroShotClassifier
 from kvlp.zero_shot.scoring import ImplausibleImageWarning
 
-SENTENCES = [
-    "There is a left pleural effusion. No pneumothorax.",
-    "Right pneumothorax. Heart size is normal.",
-    "The heart is enlarged. No pleural effusion or pneumothorax.",
-    "Possible pleural effusion. No pneumothorax. Heart size is normal.",
-]
-SMALL = [
-    "model.image=tiny-cnn", "model.text=tiny-text", "model.embed_dim=32", "model.image_size=48",
-    "model.projection=linear", "tokenizer.vocab_size=800", "tokenizer.min_patients=2", "knowledge.min_patients=2",
-    "query_network.ffn=32", "query_network.layers=2", "query_network.dropout=0", "threads=1", "precision=fp32",
-    "data.augment=false", "stages.0.steps=2", "stages.0.losses.knowledge.pairs=16", "stages.1.epochs=0",
-    "stages.1.steps=14", "stages.1.batch_size=16", "stages.1.lr=0.005", "save_every=5",
+DOUBTFUL = (*SENTENCES[:3], "Possible pleural effusion. No pneumothorax. Heart size is normal.")
+SETTINGS = [
+    *SMALL, "model.image=tiny-cnn", "model.text=tiny-text", "model.projection=linear", "tokenizer.vocab_size=800",
+    "query_network.ffn=32", "query_network.layers=2", "query_network.dropout=0", "data.augment=false",
+    "stages.0.steps=2", "stages.0.losses.knowledge.pairs=16", "stages.1.epochs=0", "stages.1.steps=14",
+    "stages.1.batch_size=16", "stages.1.lr=0.005", "save_every=5",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def manifest(noise_manifest: Callable[[Sequence[str]], Manifest]) -> Manifest:
-    return noise_manifest(SENTENCES)
+    return noise_manifest(DOUBTFUL)
 
 
 @pytest.fixture(scope="module")
 def run(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
-    run_recipe(load_recipe("kad", SMALL), manifest, out)
+    run_recipe(load_recipe("kad", SETTINGS), manifest, out)
     return out
 
 
@@ -259,7 +254,7 @@ def test_a_resolved_recipe_as_published_loads_as_it_is(tmp_path: Path):
 @pytest.mark.slow
 def test_as_published_trains(manifest: Manifest, tmp_path: Path):
     out = tmp_path / "run"
-    run_recipe(load_recipe("kad", [*SMALL, "as_published=true", "stages.1.steps=2"]), manifest, out)
+    run_recipe(load_recipe("kad", [*SETTINGS, "as_published=true", "stages.1.steps=2"]), manifest, out)
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 4
 
 

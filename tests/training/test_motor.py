@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from training_small import SENTENCES, SMALL, WEIGHTS
 
 import kvlp
 from kvlp.datasets.manifest import Manifest, Record
@@ -30,17 +31,9 @@ from kvlp.training.task import PretrainTask
 from kvlp.training.texts import Statement
 from kvlp.typing import Assertion
 
-FILES = ("open_clip_model.safetensors", "kvlp_extra.safetensors")
-SENTENCES = [
-    "There is a left pleural effusion. No pneumothorax.",
-    "Right pneumothorax. Heart size is normal.",
-    "The heart is enlarged. No pleural effusion or pneumothorax.",
-    "No pleural effusion. No pneumothorax. Heart size is normal.",
-]
-SMALL = [
-    "model.embed_dim=32", "model.image_size=48", "tokenizer.vocab_size=600", "tokenizer.min_patients=2",
-    "tokenizer.context_length=32", "knowledge.min_patients=2", "report_decoder.width=32", "report_decoder.heads=2",
-    "report_decoder.layers=1", "threads=1", "precision=fp32", "stages.0.steps=1", "stages.0.losses.knowledge.pairs=8",
+SETTINGS = [
+    *SMALL, "tokenizer.vocab_size=600", "tokenizer.context_length=32", "report_decoder.width=32",
+    "report_decoder.heads=2", "report_decoder.layers=1", "stages.0.steps=1", "stages.0.losses.knowledge.pairs=8",
     "stages.1.epochs=0", "stages.1.steps=7", "stages.1.batch_size=8", "stages.1.lr=0.003", "stages.1.text_lr=1",
     "stages.1.losses.knowledge=null", "stages.1.losses.momentum.queue=20", "stages.1.losses.motor.refresh=2",
     "save_every=3",
@@ -50,12 +43,7 @@ PRESENT, ABSENT = Assertion.PRESENT, Assertion.ABSENT
 
 
 def recipe(*more: str) -> Recipe:
-    return load_recipe("motor-phantom", [*SMALL, *more])
-
-
-@pytest.fixture(scope="module")
-def manifest(noise_manifest: Callable[[Sequence[str]], Manifest]) -> Manifest:
-    return noise_manifest(SENTENCES)
+    return load_recipe("motor-phantom", [*SETTINGS, *more])
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +285,7 @@ def test_a_crashed_run_resumes_to_the_same_bits(more: tuple[str, ...], manifest:
     with pytest.raises(Stop):
         run_recipe(recipe(*more), manifest, tmp_path / "cut", progress=crash)
     cut = run_recipe(recipe(*more), manifest, tmp_path / "cut", resume=True)
-    for name in FILES:
+    for name in WEIGHTS:
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
     store = tmp_path / "whole" / "knowledge_store"
     assert {path.name for path in store.iterdir()} == {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +18,13 @@ from kvlp.training.recipe import Stage, load_recipe
 from kvlp.training.run import run_recipe
 from kvlp.training.setup import prepare
 
-SENTENCES = (
-    "There is a left pleural effusion. No pneumothorax.",
-    "Right pneumothorax. Heart size is normal.",
-    "The heart is enlarged. No pleural effusion or pneumothorax.",
-    "No pleural effusion. No pneumothorax. Heart size is normal.",
-)
 SMALL = ("model.image_size=24", "tokenizer.vocab_size=400", "model.embed_dim=16", "threads=1")
 
 
 @pytest.fixture(scope="module")
-def batches(
-    noise_manifest: Callable[[Sequence[str]], Manifest], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int, int], Batches]:
+def batches(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Batches]:
     recipe = load_recipe("smoke-cpu", [*SMALL, "stages.0.losses.contradiction={}"])
-    p = prepare(recipe, noise_manifest(SENTENCES), tmp_path_factory.mktemp("run"), lambda *_: None)
+    p = prepare(recipe, manifest, tmp_path_factory.mktemp("run"), lambda *_: None)
 
     def of(part: int, parts: int) -> Batches:
         return Batches(

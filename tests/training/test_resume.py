@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from training_small import write_manifest
 
 from kvlp.checkpoint_files import read_exposure
 from kvlp.datasets.manifest import Manifest
@@ -33,30 +34,11 @@ from kvlp.training.state import latest_state
 from kvlp.training.task import PretrainTask
 
 WEIGHTS = "open_clip_model.safetensors"
-SENTENCES = [
-    ("There is a left pleural effusion. No pneumothorax.", "pleural_effusion"),
-    ("Right pneumothorax. Heart size is normal.", "pneumothorax"),
-    ("The heart is enlarged. No pleural effusion or pneumothorax.", "cardiomegaly"),
-    ("No pleural effusion. No pneumothorax. Heart size is normal.", ""),
-]
-
-
-def write_manifest(folder: Path, rows: int = 40) -> Path:
-    """A manifest of small noise images whose mean tells which of four reports it has."""
-    rng = np.random.default_rng(0)
-    lines = ["id,image,text,patient_id,split"]
-    for i in range(rows):
-        pixels = rng.normal(60 + 40 * (i % 4), 20, size=(48, 48)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i:03d}.png")
-        lines.append(f'{i:03d},{i:03d}.png,"{SENTENCES[i % 4][0]}",p{i // 2:03d},train')
-    path = folder / "manifest.csv"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
 def manifest_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_manifest(tmp_path_factory.mktemp("data"))
+    return Path(write_manifest(tmp_path_factory.mktemp("data"), rows=40).root) / "manifest.csv"
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +150,10 @@ def test_data_that_cannot_be_trained_on_is_named(manifest_path: Path, recipe: Re
         )
     folder = tmp_path / "broken"
     folder.mkdir()
-    path = write_manifest(folder, 12)
+    manifest = write_manifest(folder, rows=12)
     (folder / "003.png").write_bytes((folder / "003.png").read_bytes()[:60])
     with pytest.raises(DataError, match="got 1 of 12 that are not; first, row 4"):
-        run_recipe(recipe, Manifest.load(path), tmp_path / "b")
+        run_recipe(recipe, manifest, tmp_path / "b")
 
 
 def test_a_start_that_is_no_checkpoint_is_refused(manifest_path: Path, recipe: Recipe, tmp_path: Path):

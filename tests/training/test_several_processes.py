@@ -6,7 +6,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,6 @@ import pytest
 from kvlp.datasets.manifest import Manifest
 
 SCRIPT = Path(__file__).with_name("several_processes.py")
-SENTENCES = (
-    "There is a left pleural effusion. No pneumothorax.",
-    "Right pneumothorax. Heart size is normal.",
-    "The heart is enlarged. No pleural effusion or pneumothorax.",
-    "No pleural effusion. No pneumothorax. Heart size is normal.",
-)
 #: Limits on what differs, as a share of the whole gradient's length and of a tensor's largest number. In float32 the
 #: convolutions of half a batch round otherwise than those of the whole, and batch norm makes more of it; in float64 the
 #: same towers and losses show that nothing else differs.
@@ -40,10 +33,7 @@ def cases() -> dict[str, tuple[str, ...]]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("processes", [2, 4])
-def test_several_processes_take_the_gradient_of_one(
-    processes: int, noise_manifest: Callable[[Sequence[str]], Manifest], tmp_path: Path
-) -> None:
-    manifest = noise_manifest(SENTENCES)
+def test_several_processes_take_the_gradient_of_one(processes: int, manifest: Manifest, tmp_path: Path) -> None:
     told = (Path(manifest.root) / "manifest.csv", tmp_path / "store", tmp_path / "found", processes)
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *map(str, told)],

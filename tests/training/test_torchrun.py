@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,6 @@ from safetensors.torch import load_file
 from kvlp.datasets.manifest import Manifest
 from kvlp.training.state import latest_state
 
-SENTENCES = (
-    "There is a left pleural effusion. No pneumothorax.",
-    "Right pneumothorax. Heart size is normal.",
-    "The heart is enlarged. No pleural effusion or pneumothorax.",
-    "No pleural effusion. No pneumothorax. Heart size is normal.",
-)
 STEPS = 24
 SETTINGS = (
     "threads=1", "precision=fp32", "save_every=4", "model.image=tiny-vit", f"stages.0.steps={STEPS}",
@@ -34,8 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def data(noise_manifest: Callable[[Sequence[str]], Manifest]) -> Path:
-    return Path(noise_manifest(SENTENCES).root) / "manifest.csv"
+def data(manifest: Manifest) -> Path:
+    return Path(manifest.root) / "manifest.csv"
 
 
 def command(data: Path, out: Path, processes: int, *more: str, settings: Sequence[str] = ()) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,6 @@ from kvlp.training.state import latest_state
 from kvlp.training.task import PretrainTask
 from kvlp.training.workers import in_order, worker_deaths_named
 
-SENTENCES = (
-    "There is a left pleural effusion. No pneumothorax.",
-    "Right pneumothorax. Heart size is normal.",
-    "The heart is enlarged. No pleural effusion or pneumothorax.",
-    "No pleural effusion. No pneumothorax. Heart size is normal.",
-)
 #: 24 rows in batches of 2 x 5: two steps an epoch, so that seven steps end three epochs
 STEPS, PER_EPOCH, ROWS = 7, 2, 24
 SETTINGS = (
@@ -40,11 +34,6 @@ SETTINGS = (
 )  # fmt: skip
 
 Ledger = list[tuple[int, tuple[int, ...]]]
-
-
-@pytest.fixture(scope="module")
-def manifest(noise_manifest: Callable[[Sequence[str]], Manifest]) -> Manifest:
-    return noise_manifest(SENTENCES)
 
 
 def recipe(workers: int) -> Recipe:

@@ -112,7 +112,7 @@ def tensors(case: Case, inputs: Inputs, dtype: torch.dtype = torch.float32) -> d
     return {name: made(name, value) for name, value in inputs.items()}
 
 
-def load_cases(folder: Path = Path(__file__).parent) -> Mapping[str, Case]:
+def load_cases(folder: Path = Path(__file__).parents[1] / "losses") -> Mapping[str, Case]:
     """All cases of the folder, by `module: name`."""
     found: dict[str, Case] = {}
     for path in sorted(folder.glob("case_*.py")):
