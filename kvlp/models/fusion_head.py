@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 
 from kvlp.errors import ConfigError
 from kvlp.models.fusion import ThreeStreamFusion
-from kvlp.models.reconstruction import PatchDecoder
-from kvlp.models.tower_tokens import image_width, patch_size, text_width
+from kvlp.models.reconstruction import MapDecoder, PatchDecoder
+from kvlp.models.tower_tokens import image_width, map_size, patch_size, text_width
 
 __all__ = ["FusionHead", "fusion_sizes"]
 
@@ -26,7 +27,8 @@ class FusionHead(nn.Module):
         settings: everything it is built from but the concept vectors; plain values, kept in a checkpoint's card.
         fusion: image tokens and text tokens in, what they have become out.
         tell: (..., D) features of words -> (..., D), to be compared with `words` (V, D) and `word_bias` (V,).
-        decoder: see `PatchDecoder`; None where the image tower has no patches.
+        decoder: `PatchDecoder` where the image tower can leave patches out, `MapDecoder` where it sees them covered;
+            None where the places of its map do not fill the image.
         judge: (..., 2 D) vectors of pairs -> (..., 2) logits, no match and match.
 
     Args:
@@ -47,10 +49,13 @@ class FusionHead(nn.Module):
         self.words = nn.Parameter(torch.randn(s["vocab_size"], width) * 0.02)
         self.word_bias = nn.Parameter(torch.zeros(s["vocab_size"]))
         self.judge = nn.Linear(2 * width, 2)
-        self.decoder = None
-        if s["patch"]:
+        self.decoder: PatchDecoder | MapDecoder | None = None
+        pixels = 3 * s["patch"] ** 2
+        if pixels and s.get("covered"):
+            self.decoder = MapDecoder(width, s["patches"], pixels)
+        elif pixels:
             self.decoder = PatchDecoder(
-                width, s["patches"], 3 * s["patch"] ** 2, dim=s["decoder_width"], layers=s["decoder_layers"],
+                width, s["patches"], pixels, dim=s["decoder_width"], layers=s["decoder_layers"],
                 heads=s["decoder_heads"], prefix=s["prefix"],
             )  # fmt: skip
 
@@ -84,20 +89,25 @@ def fusion_sizes(model: Any, image_size: int, concepts: Sequence[str], **tokeniz
         tokenizer: vocab_size, context (most tokens) and pad_id of its tokenizer.
 
     Returns:
-        These, image_width and text_width, and patches, patch, prefix: how many patches the image
-        has, their side and the tokens before them; patch is 0 for a tower without patches.
+        These, image_width and text_width, and patches, patch, prefix, covered: how many patches the image has, their
+        side, the tokens before them, and whether the tower sees them covered (one without patches of its own, whose
+        map's places stand for them); patch is 0 where they do not fill the image.
     """
-    try:
-        patch = patch_size(model.visual)
-    except ConfigError:
-        patch = 0
     trunk = getattr(model.visual, "trunk", None)
+    try:
+        patch, own = patch_size(model.visual), True
+        patches = (image_size // patch) ** 2
+    except ConfigError:
+        patches, own = map_size(model.visual, image_size), False
+        side = math.isqrt(patches)
+        patch = image_size // side if side * side == patches and image_size % side == 0 else 0
     return {
         "image_width": image_width(model.visual),
         "text_width": text_width(model.text),
         **tokenizer,
         "concepts": list(concepts),
         "patch": patch,
-        "patches": (image_size // patch) ** 2 if patch else 0,
-        "prefix": int(getattr(trunk, "num_prefix_tokens", 1)) if patch else 0,
+        "patches": patches if patch else 0,
+        "prefix": int(getattr(trunk, "num_prefix_tokens", 1)) if own else 0,
+        "covered": not own,
     }

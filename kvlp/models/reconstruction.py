@@ -1,6 +1,8 @@
-"""The decoder of a masked autoencoder: from the features of the patches that were seen to the pixels of all."""
+"""Decoders of masked images: from the features of what was seen to the pixels of every patch."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 from kvlp.errors import ConfigError, ShapeError
 from kvlp.models.attention import Attention, FeedForward
 
-__all__ = ["PatchDecoder", "patches_of"]
+__all__ = ["MapDecoder", "PatchDecoder", "covered", "patches_of"]
 
 
 class PatchDecoder(nn.Module):
@@ -50,6 +52,55 @@ class PatchDecoder(nn.Module):
             x = layer(x)
         out: Tensor = self.out(self.norm(x[:, self.prefix :]))
         return out
+
+
+class MapDecoder(nn.Module):
+    """Paint the part of the image below each place of a map, from the features of that place alone.
+
+    For towers that cannot leave patches out, as convolutions: they see the image with patches `covered`.
+
+    Shape: features (B, P, W) of every place, keep (B, K), not asked for -> (B, P, 3 p^2): pixels, row by row.
+    Raises: ShapeError: another number of places.
+    Reference: Xie et al. 2022 (SimMIM), the one-layer head, behind a norm.
+    """
+
+    def __init__(self, width: int, patches: int, pixels: int) -> None:
+        super().__init__()
+        self.patches = patches
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, pixels)
+
+    def forward(self, features: Tensor, keep: Tensor) -> Tensor:
+        del keep
+        if features.ndim != 3 or features.shape[1] != self.patches:
+            raise ShapeError(f"map decoder: expected features (B, {self.patches}, W), got {tuple(features.shape)}")
+        out: Tensor = self.out(self.norm(features))
+        return out
+
+
+def covered(pixels: Tensor, hidden: Tensor) -> Tensor:
+    """The images with some patches at 0, the mean of normalised images.
+
+    Args:
+        pixels: (B, C, S, S) float.
+        hidden: (B, P) 1 for a covered patch, 0 for one that is seen; P square patches, row by row.
+
+    Raises:
+        ShapeError: patches that do not fill the image.
+    """
+    side = math.isqrt(hidden.shape[1])
+    if (
+        pixels.ndim != 4
+        or side * side != hidden.shape[1]
+        or pixels.shape[2] != pixels.shape[3]
+        or pixels.shape[2] % side
+    ):
+        raise ShapeError(
+            f"covered: expected square images that a square number of patches fills, got {tuple(pixels.shape)} and "
+            f"{hidden.shape[1]} patches"
+        )
+    size = pixels.shape[2] // side
+    seen = (1 - hidden).reshape(-1, 1, side, side).repeat_interleave(size, 2).repeat_interleave(size, 3)
+    return pixels * seen.to(pixels.dtype)
 
 
 def patches_of(pixels: Tensor, size: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kvlp.errors import ConfigError
 
-__all__ = ["image_tokens", "image_width", "patch_size", "text_tokens", "text_width"]
+__all__ = ["image_tokens", "image_width", "map_size", "patch_size", "text_tokens", "text_width"]
 
 
 def image_tokens(visual: nn.Module, pixels: Tensor, *, keep: Tensor | None = None) -> Tensor:
@@ -42,7 +42,10 @@ def image_tokens(visual: nn.Module, pixels: Tensor, *, keep: Tensor | None = Non
         raise ConfigError(f"image_tokens: expected a tower of open_clip or timm, got {type(visual).__name__}")
     if keep is None:
         features: Tensor = trunk.forward_features(pixels)
-        return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features
+        if features.ndim != 4:
+            return features
+        last = features.shape[3] == trunk.num_features != features.shape[1]  # channels last
+        return features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
     if not hasattr(trunk, "blocks") or not hasattr(trunk, "_pos_embed"):
         raise ConfigError("patches can be left out of a vision transformer alone; choose one, as tiny-vit")
     x = trunk._pos_embed(trunk.patch_embed(pixels))
@@ -109,3 +112,17 @@ def patch_size(visual: nn.Module) -> int:
     if not hasattr(embed, "patch_size"):
         raise ConfigError("masked image modelling needs a vision transformer as image tower, as tiny-vit")
     return int(embed.patch_size[0])
+
+
+def map_size(visual: nn.Module, image_size: int) -> int:
+    """How many places the last map of a tower without patches has, for square images of that side.
+
+    Raises:
+        ConfigError: the tower has no token features.
+    """
+    training, device = visual.training, next(visual.parameters()).device
+    visual.eval()
+    with torch.no_grad():
+        places = image_tokens(visual, torch.zeros(1, 3, image_size, image_size, device=device)).shape[1]
+    visual.train(training)
+    return int(places)

@@ -12,13 +12,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["batch_statistics", "joint_batch_norm"]
+__all__ = ["batch_statistics", "joint_batch_norm", "kept_statistics"]
 
 
 def batch_statistics(module: nn.Module) -> list[Tensor]:
     """The running averages of batch norm, which a forward pass in training changes."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     return [value for norm in norms for value in norm.buffers()]
+
+
+@contextmanager
+def kept_statistics(module: nn.Module) -> Iterator[None]:
+    """Put the running averages of batch norm back afterwards: for a pass over images that no user will bring."""
+    statistics = batch_statistics(module)
+    before = [value.clone() for value in statistics]
+    yield
+    for value, kept in zip(statistics, before, strict=True):
+        value.data.copy_(kept)  # by .data: the backward pass does not read them in training, but looks for changes
 
 
 def joint_batch_norm(module: nn.Module) -> Callable[[], AbstractContextManager[object]]:

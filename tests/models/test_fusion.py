@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from open_clip.timm_model import TimmModel
 from torch import Tensor
 
 from kvlp.errors import ConfigError, ShapeError
 from kvlp.models.fusion import ThreeStreamFusion
-from kvlp.models.reconstruction import PatchDecoder, patches_of
+from kvlp.models.reconstruction import MapDecoder, PatchDecoder, covered, patches_of
+from kvlp.models.tower_tokens import image_tokens, image_width
 
 B, T, L, E = 3, 5, 7, 4
 SIZES = {"width": 16, "heads": 2, "layers": 3, "tap": 2, "entity_width": 8, "entity_heads": 2, "entity_hidden": 16}
@@ -159,3 +161,36 @@ def test_the_decoder_puts_each_feature_at_its_patch() -> None:
     assert not torch.allclose(decoder(features, keep.flip(1)), painted)
     with pytest.raises(ShapeError, match=r"expected features \(2, 3, W\)"):
         decoder(features[:, 1:], keep)
+
+
+def test_covered_patches_are_grey_and_the_others_as_they_were() -> None:
+    pixels = torch.arange(1.0, 17.0).reshape(1, 1, 4, 4)
+    seen = covered(pixels, torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
+    expected = torch.tensor([[0.0, 0, 3, 4], [0, 0, 7, 8], [9, 10, 0, 0], [13, 14, 0, 0]])
+    assert torch.equal(seen[0, 0], expected)
+    assert torch.equal(patches_of(seen, 2)[0, 1:3], patches_of(pixels, 2)[0, 1:3])  # numbered as the targets are
+    with pytest.raises(ShapeError, match="a square number of patches fills"):
+        covered(pixels, torch.zeros(1, 9))
+
+
+def test_a_place_paints_its_own_part_alone() -> None:
+    torch.manual_seed(0)
+    decoder = MapDecoder(5, 4, 12)
+    features = torch.randn(2, 4, 5)
+    changed = features.clone()
+    changed[:, 2] += 1 + torch.randn(5)
+    apart = (decoder(features, features[:, :0]) - decoder(changed, features[:, :0])).abs().sum(dim=2)
+    assert (apart[:, 2] > 0).all()
+    assert (apart[:, [0, 1, 3]] == 0).all()
+    with pytest.raises(ShapeError, match=r"expected features \(B, 4, W\)"):
+        decoder(features[:, 1:], features)
+
+
+def test_a_tower_of_channels_last_gives_its_places_row_by_row() -> None:
+    torch.manual_seed(0)
+    tower = TimmModel("test_mambaout", embed_dim=8, image_size=96, pool="", proj="linear", pretrained=False).eval()
+    pixels = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        tokens, found = image_tokens(tower, pixels), tower.trunk.forward_features(pixels)
+    assert tokens.shape == (1, 9, image_width(tower))
+    assert torch.equal(tokens[0, 3 * 1 + 2], found[0, 1, 2])

@@ -13,8 +13,9 @@ from torch import Tensor
 from kvlp.errors import ConfigError
 from kvlp.losses.image_text_matching import hard_negatives
 from kvlp.models.fusion_head import FusionHead
-from kvlp.models.reconstruction import patches_of
+from kvlp.models.reconstruction import covered, patches_of
 from kvlp.models.tower_tokens import image_tokens, text_tokens
+from kvlp.training.joint_norm import kept_statistics
 from kvlp.training.masking import kept_count
 from kvlp.training.objectives.arl import DRAWS
 
@@ -68,13 +69,20 @@ class ArlFeatures:
     def painted(self) -> dict[str, Tensor]:
         """The whole text with a few patches: `arl_painted` and `arl_pixels` (B, P, C), `arl_hidden` (B, P)."""
         if self.head.decoder is None:
-            raise ConfigError("masked image modelling needs a vision transformer as image tower, as tiny-vit")
+            raise ConfigError(
+                "masked image modelling: expected an image size that the places of the tower's last map divide; choose "
+                "another model.image_size or model.image, or set mim to 0"
+            )
         pixels, patches = self.batch["image"], self.head.settings["patches"]
         order = _order(self.batch["arl_patches"], patches)
         keep = order[:, : kept_count(patches, self.part.patches)].sort(dim=1).values
-        image = image_tokens(self.model.visual, pixels, keep=keep)
-        fused = self.head.fusion(image, self._text, self.words, self.batch["arl_entities"], self.position)
         hidden = torch.ones(len(pixels), patches, device=pixels.device).scatter(1, keep, 0.0)
+        if self.head.settings.get("covered"):
+            with kept_statistics(self.model.visual):
+                image = image_tokens(self.model.visual, covered(pixels, hidden))
+        else:
+            image = image_tokens(self.model.visual, pixels, keep=keep)
+        fused = self.head.fusion(image, self._text, self.words, self.batch["arl_entities"], self.position)
         target = patches_of(pixels, self.head.settings["patch"])
         return {"arl_painted": self.head.decoder(fused.middle, keep), "arl_pixels": target, "arl_hidden": hidden}
 
