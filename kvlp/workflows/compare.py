@@ -24,9 +24,8 @@ from kvlp.zero_shot.scoring import Asked, Reading
 if TYPE_CHECKING:
     from kvlp.checkpoints import Model
 
-__all__ = ["Comparison", "Plan", "encoder_tables", "plan", "query_tables"]
+__all__ = ["Comparison", "Plan", "compared_scores", "encoder_tables", "plan", "query_tables"]
 
-SETTINGS = ("POS", "NEG", "PAIR")
 _DEFINITION = "mean over seeds of the difference of macro areas under the ROC curve, the first model minus the second"
 
 
@@ -130,12 +129,17 @@ class Comparison:
             p=p_value(samples),
         )  # fmt: skip
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The scores that are compared, see `compared_scores`."""
+        return tuple(next(iter(self.tables.values()))) if self.tables else ()
+
     def results(self, main: Sequence[str]) -> Iterator[Result]:
         """A row for each main scorer against each other scorer, group and setting."""
         for group in self.groups:
             for first in main:
                 for second in (name for name in self.tables if name not in main):
-                    for setting in SETTINGS:
+                    for setting in self.settings:
                         yield Result.of(
                             self.difference(first, second, group, setting), metric="auc_difference", target="macro",
                             definition=_DEFINITION, setting=f"{setting} of {first} minus {second}", group=group,
@@ -147,7 +151,7 @@ class Comparison:
         leads = [f"{name} minus it" for name in main]
         yield ["classes", "score", "model", "AUC", "over seeds", *leads]
         for group in self.groups:
-            for setting in SETTINGS:
+            for setting in self.settings:
                 for scorer in self.tables:
                     mean, low, high = self.figure(scorer, group, setting)
                     others = ["" if scorer in main else str(self.difference(m, scorer, group, setting)) for m in main]
@@ -171,9 +175,14 @@ def _macro_samples(table: MetricTable, names: Sequence[str]) -> Floats:
     return np.where(held, drawn, 0.0).sum(axis=0) / np.maximum(held.sum(axis=0), 1)
 
 
+def compared_scores(evaluation: Evaluation) -> tuple[str, ...]:
+    """The scores that a comparison shows: by either sentence and by both; of one class against another its own alone."""
+    return ("POS", "NEG", "PAIR") if evaluation.main_setting == "PAIR" else (evaluation.main_setting,)
+
+
 def encoder_tables(evaluation: Evaluation) -> dict[str, MetricTable]:
     """The AUC tables of an evaluation that a comparison needs."""
-    return {setting: evaluation.tables["auc", setting] for setting in SETTINGS}
+    return {setting: evaluation.tables["auc", setting] for setting in compared_scores(evaluation)}
 
 
 def query_tables(
@@ -190,5 +199,5 @@ def query_tables(
             evaluation.y_true, scores[setting], evaluation.patients, names=evaluation.classes,
             n=evaluation.options.resamples, seed=evaluation.provenance.seed,
         )
-        for setting in SETTINGS
+        for setting in compared_scores(evaluation)
     }  # fmt: skip

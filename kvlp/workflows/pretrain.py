@@ -214,10 +214,9 @@ def _compared(
             break
         ours = ours or found
         comparison.groups = {**ours.groups, "all classes": ours.classes}
-        if found.main_setting == "PAIR":  # "A vs B" has no denial
-            comparison.add(run.recipe.name, encoder_tables(found))
-            if asked := query_tables(model, found, evaluation_rows(manifest, part), graph):
-                comparison.add(f"{run.recipe.name}, query network", asked)
+        comparison.add(run.recipe.name, encoder_tables(found))
+        if asked := query_tables(model, found, evaluation_rows(manifest, part), graph):
+            comparison.add(f"{run.recipe.name}, query network", asked)
         if run.seed == runs[0].seed and run is not runs[0]:
             for setting in ("POS", ours.main_setting):
                 extra += difference_results(ours, found, run.recipe.name, setting=setting)

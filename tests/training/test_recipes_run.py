@@ -20,8 +20,9 @@ SMALL = [
     "knowledge.min_patients=2", "threads=1", "save_every=1000",
 ]  # fmt: skip
 NAMES = (
-    "clip-baseline", "kad", "kad-1024", "kad-512", "kad-phantom", "motor", "motor-phantom", "negation-phantom",
-    "no-graph", "phantom-cpu", "phantom-cpu-shuffled", "shuffled-graph", "shuffled-reports",
+    "clip-baseline", "clip-cxr-real", "cxr-real-cpu", "kad", "kad-1024", "kad-512", "kad-cxr-real", "kad-phantom",
+    "motor", "motor-phantom", "negation-phantom", "no-graph", "phantom-cpu", "phantom-cpu-shuffled", "shuffled-graph",
+    "shuffled-reports",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from kvlp.errors import ConfigError, DataError, KvlpError
 from kvlp.eval.intervals import auc_table
 from kvlp.eval.results import read_results
 from kvlp.training.recipe import EvaluationPart, load_recipe
-from kvlp.workflows.compare import Comparison, plan
+from kvlp.workflows.compare import Comparison, encoder_tables, plan
 from kvlp.workflows.pretrain import evaluation_rows, pretrain
 from kvlp.workflows.quickstart import _Beside, quickstart
 
@@ -165,6 +166,22 @@ def test_differences_of_macro_means_by_hand():
     assert comparison.figure("bad", "all", "POS")[0] == pytest.approx(means["bad"])
     back = comparison.difference("bad", "good", "all", "POS")
     assert (back.low, back.high) == (pytest.approx(-lead.high), pytest.approx(-lead.low))
+    assert [row[1] for row in comparison.rows(["good"])] == ["score", *["POS"] * 2, *["NEG"] * 2, *["PAIR"] * 2]
+
+
+def test_one_class_against_another_is_compared_by_its_own_score():
+    labels = np.tile([[1.0], [0.0]], (20, 1))
+    tables = {name: auc_table(labels, s, names=["a vs b"], n=50, seed=3) for name, s in (("m", labels), ("n", -labels))}
+    comparison = Comparison({"all": ["a vs b"]})
+    for name, table in tables.items():
+        found = SimpleNamespace(main_setting="VERSUS", tables={("auc", "VERSUS"): table, ("auc", "POS"): None})
+        comparison.add(name, encoder_tables(found))  # type: ignore[arg-type]
+    head, mine, other = comparison.rows(["m"])
+    assert head[:4] == ["classes", "score", "model", "AUC"]
+    assert mine[:4] == ["all", "VERSUS", "m", "1.000"]
+    assert other[:4] == ["all", "VERSUS", "n", "0.000"]
+    assert other[-1].startswith("1.000")
+    assert [(r.setting, r.value) for r in comparison.results(["m"])] == [("VERSUS of m minus n", 1.0)]
 
 
 @pytest.mark.parametrize(
