@@ -86,12 +86,12 @@ def run_controls(
     rows += drain_results(result, names)
     if train is not None:
         require_apart(train, result.records)
-        scored = Manifest(result.records, _root(images))
+        scored = Manifest(getattr(images, "records", result.records), _root(images))
         labels = label_matrix(list(train), result.tasks, names)
         for name, score in {**FITTED, "metadata only (age, sex, view)": metadata_scores}.items():
             found = score(train, scored, labels)
             if not np.isnan(found).all():
-                rows += control_results(result, name, found)
+                rows += control_results(result, name, found if result.studies is None else result.studies.scores(found))
     return rows
 
 
@@ -154,7 +154,7 @@ def blank_image_results(model: Encoder, result: Evaluation, images: Embedded | M
         result: its evaluation.
         images: tells the sizes; without it all are taken as square, and every class has 0.5.
     """
-    sizes = list(getattr(images, "shapes", ())) or [(224, 224)] * len(result.records)
+    sizes = list(getattr(images, "shapes", ())) or [(224, 224)] * result.n_images
     distinct = {size: row for row, size in enumerate(dict.fromkeys(sizes))}
     blank = [np.full(size, _GREY, dtype=np.uint8) for size in distinct]
     asked, rows = Asked(scorer_of(model, result.options.scorer), blank), [distinct[size] for size in sizes]
@@ -174,7 +174,7 @@ def text_only_results(model: Encoder, result: Evaluation) -> list[Result]:
     middle = (middle[None] / max(float(np.linalg.norm(middle)), 1e-12)).astype(np.float32)
     who, scorer = scorer_of(model, result.options.scorer), result.options.scorer
     asked = Asked(who, middle) if scorer == "encoders" else Asked(_Blind(who, middle), [np.zeros((8, 8), np.uint8)])
-    rows = [0] * len(result.records)
+    rows = [0] * result.n_images
     return _substituted(result, "text only", asked, rows, "the image's vector replaced by the mean of all prompts")
 
 
@@ -234,8 +234,13 @@ def _any_present(record: Record, wanted: set[str], names: Names) -> float:
 
 def _substituted(result: Evaluation, name: str, asked: Asked, rows: Sequence[int], meaning: str) -> list[Result]:
     """Rows of our main score on what stands for the images (`rows` of `asked`): by class, and over all pairs."""
-    main = result.main_setting
-    scores = class_scores(asked, result.tasks, result.prompts)[main][list(rows)]
+    main, studies = result.main_setting, result.studies
+    if studies is not None and studies.how == "embeddings":
+        vectors = studies.vectors(asked.vectors[list(rows)].astype(np.float32))
+        scores = class_scores(Asked(asked.model, vectors), result.tasks, result.prompts)[main]
+    else:
+        scores = class_scores(asked, result.tasks, result.prompts)[main][list(rows)]
+        scores = scores if studies is None else studies.scores(scores)
     found = control_results(result, name, scores) if name != "text only" else []
     found.append(_pairs_row(result, name, scores, f"{_PAIRS}; score: {main} with {meaning}"))
     if name == "text only":

@@ -35,6 +35,7 @@ from kvlp.eval.metrics import Floats
 from kvlp.eval.negation import NegationProbe, negation_probe, negation_rows, probe_lines
 from kvlp.eval.picks import Errors, error_rows
 from kvlp.eval.results import Provenance, Result, hash_of, versions
+from kvlp.eval.studies import POOLINGS, Pooling, Studies, studies_of
 from kvlp.eval.subgroup_rows import subgroup_rows
 from kvlp.eval.subgroups import SubgroupFigure
 from kvlp.eval.tasks import ClassTask, Query, label_matrix, parse_tasks, require_apart
@@ -88,6 +89,8 @@ class EvalOptions:
         controls: also run the controls, see `kvlp.eval.controls.run_controls`.
         controls_train: rows of other patients for the controls that are fitted.
         scorer: what scores the classes: "encoders" by similarity, or the checkpoint's "query" network.
+        studies: a row is a study instead of an image: by the "mean" or the "max" of its images' scores, or by the score
+            of the mean of their "embeddings".
         leaks: what `kvlp.datasets.leaks.find_leaks` found between the scored rows and others, for rows and page.
     """
 
@@ -106,6 +109,7 @@ class EvalOptions:
     controls: bool = False
     controls_train: Manifest | None = None
     scorer: Literal["encoders", "query"] = "encoders"
+    studies: Pooling = ""
     leaks: LeakReport | None = None
 
 
@@ -118,7 +122,7 @@ class Evaluation:
         tasks: C classes.
         groups: group name -> class names.
         naming: class name -> "zero-shot", "prompted classification", or "not known" (its card does not say).
-        records: N records that were scored.
+        records: N records that were scored; with studies, one for each study.
         y_true: shape (N, C); 1, 0, -1 or NaN.
         scores: "POS", "NEG", "PAIR" (and "VERSUS") -> shape (N, C); higher means present; NaN columns do not apply.
         patients: shape (N,), the patient of each row.
@@ -139,6 +143,7 @@ class Evaluation:
         exposure: which of the scored images the model was trained on; None if their pixel hashes were not kept.
         remarks: what a reader must know beside the figures, one line each.
         model: what was evaluated, for heat maps.
+        studies: which images make which study; None where each image is a row.
     """
 
     results: list[Result]
@@ -166,6 +171,7 @@ class Evaluation:
     exposure: Exposure | None = None
     remarks: list[str] = field(default_factory=list)
     model: Encoder | None = field(default=None, repr=False, compare=False)
+    studies: Studies | None = field(default=None, repr=False, compare=False)
 
     @property
     def classes(self) -> list[str]:
@@ -178,10 +184,21 @@ class Evaluation:
         return "VERSUS" if all(task.versus for task in self.tasks) else "PAIR"
 
     @property
+    def n_images(self) -> int:
+        """Images that were scored, however many make a row."""
+        return len(self.records) if self.studies is None else len(self.studies.owner)
+
+    @property
+    def unit(self) -> str:
+        """What a row is: "image" or "study"."""
+        return "image" if self.studies is None else "study"
+
+    @property
     def by_encoders(self) -> Provenance:
-        """The provenance of figures that the encoders gave, whatever scored the classes: retrieval."""
+        """The provenance of figures that the encoders' vectors gave, whatever scored the classes: retrieval."""
         own = str(getattr(self.model, "hash", "")) or self.provenance.model_hash
-        return replace(self.provenance, scorer="encoders", model_hash=own)
+        pooling = "" if self.studies is None else "embeddings"
+        return replace(self.provenance, scorer="encoders", model_hash=own, pooling=pooling)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -226,12 +243,16 @@ def evaluate(
     with _timed(timings, "read and encode images"):
         embedded = _embedded(model, images, tasks, names, options, progress)
     prompts = class_sentences(tasks, Prompts(graph), options.style, synonyms=options.synonyms)
+    studies = studies_of(embedded.records, options.studies) if options.studies else None
+    records = embedded.records if studies is None else studies.records
     asked_for = {task.name: task.positive for task in tasks}
     with _timed(timings, "encode prompts" if options.scorer == "encoders" else "ask the query network"):
-        asked_images = asked_of(model, embedded, options.scorer, batch_size=options.batch_size, progress=progress)
+        asked_images = asked_of(
+            model, embedded, options.scorer, studies, batch_size=options.batch_size, progress=progress
+        )
         if options.negation and options.scorer == "query":  # each picture is looked at once for all sentences
             asked_images.ask([*_flat(prompts), *probe_lines(graph, asked_for)])
-        scores = class_scores(asked_images, tasks, prompts)
+        scores = class_scores(asked_images, tasks, prompts, studies)
     asked = list(queries) if queries is not None else _default_queries(tasks, graph)
     hashed = hash_of({"prompts": prompts, "queries": [query.text for query in asked]})
     trained = getattr(model, "card", {}).get("named_concepts")
@@ -240,11 +261,11 @@ def evaluate(
         tasks=tasks,
         groups=groups,
         naming={task.name: names.naming(task.names, trained) for task in tasks},
-        records=embedded.records,
-        y_true=label_matrix(embedded.records, tasks, names),
+        records=records,
+        y_true=label_matrix(records, tasks, names),
         scores=scores,
-        patients=_patients(embedded.records),
-        image_emb=embedded.vectors,
+        patients=_patients(records),
+        image_emb=embedded.vectors if studies is None else studies.vectors(embedded.vectors),
         prompts=prompts,
         skipped=embedded.skipped,
         implausible=embedded.implausible,
@@ -253,7 +274,8 @@ def evaluate(
         timings=timings,
         model=model,
         exposure=_exposure(model, embedded),
-        remarks=[_BY_QUERY] if options.scorer == "query" else [],
+        remarks=_remarks(options, studies),
+        studies=studies,
     )
     with _timed(timings, "thresholds"):
         _decide(model, result, names, progress)
@@ -295,7 +317,21 @@ def _provenance(
         seed=seed,
         versions=versions(),
         scorer=options.scorer,
+        pooling=options.studies,
     )
+
+
+def _remarks(options: EvalOptions, studies: Studies | None) -> list[str]:
+    """Who scored, and what a row is, where a reader would not expect it."""
+    said = [_BY_QUERY] if options.scorer == "query" else []
+    if studies is not None:
+        told = f"{len(studies.records)} studies of {len(studies.owner)} images: {POOLINGS[studies.how]}"
+        said.append(
+            f"A row is a study, {told}; retrieval is by the mean embedding; pictures are a study's first image."
+        )
+    if studies is not None and studies.differing:
+        said.append(f"{studies.differing} studies have images whose labels differ: a study has what one of them has.")
+    return said
 
 
 def _embedded(
@@ -340,17 +376,19 @@ def _decide(model: Encoder, result: Evaluation, names: Names, progress: Callable
     given, options = result.options.validation, result.options
     who = scorer_of(model, options.scorer)
     if given is None:
-        source = who if result.main_setting == "PAIR" else None
+        source = who if result.main_setting == "PAIR" and not options.studies else None  # it was learned on images
         found, remark = stored_decisions(source, result.classes, result.prompts)
         result.remarks.extend([remark] if remark else [])
     else:
         if not isinstance(given, Embedded):
             given = embed_manifest(model, given, batch_size=options.batch_size, progress=progress)
-        asked = asked_of(model, given, options.scorer, batch_size=options.batch_size, progress=progress)
-        scores = class_scores(asked, result.tasks, result.prompts)[result.main_setting]
+        studies = studies_of(given.records, options.studies) if options.studies else None
+        asked = asked_of(model, given, options.scorer, studies, batch_size=options.batch_size, progress=progress)
+        scores = class_scores(asked, result.tasks, result.prompts, studies)[result.main_setting]
+        records = given.records if studies is None else studies.records
         splits = sorted({record.split for record in given.records} - {""})
         name = f"{', '.join(splits) or 'validation'} ({len(given.records)} images, {given.content_hash[:12]})"
-        validation = Validation(label_matrix(given.records, result.tasks, names), scores, name)
+        validation = Validation(label_matrix(records, result.tasks, names), scores, name)
         found = learn_decisions(who, result.classes, validation, options.rule)
     result.decisions.update(found)
 
@@ -366,6 +404,7 @@ def _with_negation(
         graph,
         words,
         groups=result.patients,
+        studies=result.studies if result.options.studies in ("mean", "max") else None,
         resamples=result.options.resamples,
         seed=result.provenance.seed,
     )

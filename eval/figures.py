@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvlp.errors import DataError
-from kvlp.eval.asking import MEANINGS
+from kvlp.eval.asking import meaning
 from kvlp.eval.intervals import FewPositivesWarning, MetricTable, auc_table, mean_interval, paired_table
 from kvlp.eval.metrics import Floats
 from kvlp.eval.picks import hit_rows
 from kvlp.eval.results import Result
 from kvlp.eval.retrieval import distinct_reports, precision_table, recall_hits
+from kvlp.eval.studies import POOLINGS
 from kvlp.eval.tasks import Query, query_relevance
 from kvlp.knowledge.names import Names
 from kvlp.knowledge.sections import split_sentences
@@ -58,17 +59,21 @@ class QueryOutcome:
 
 def data_rows(result: Evaluation) -> None:
     """Add how many images and patients were scored, left out, or look like something else."""
+    pooled = (
+        {"studies": (len(result.records), f"their studies; {POOLINGS[result.studies.how]}")} if result.studies else {}
+    )
     counts = {
-        "images": (len(result.records), "images that were scored"),
+        "images": (result.n_images, "images that were scored"),
+        **pooled,
         "patients": (len(np.unique(result.patients)), "their patients; an image without one counts as one"),
         "images_left_out": (len(result.skipped), "images that could not be read and are not scored"),
         "implausible_images": (result.implausible, "scored images that do not look like a frontal chest radiograph"),
     }
-    for metric, (count, meaning) in counts.items():
+    for metric, (count, said) in counts.items():
         result.results.append(
             Result(
                 metric=metric, target="data", value=float(count), low=math.nan, high=math.nan, method="a count",
-                definition=meaning, n=len(result.records), task="data", provenance=result.provenance,
+                definition=said, n=len(result.records), task="data", provenance=result.provenance,
             )
         )  # fmt: skip
 
@@ -81,7 +86,7 @@ def classification_rows(result: Evaluation) -> None:
         for metric in metrics:
             table = _quiet_table(metric, result, scores, columns)
             result.tables[metric, setting] = table
-            result.results.extend(_table_rows(result, table, setting, MEANINGS[result.options.scorer][setting]))
+            result.results.extend(_table_rows(result, table, setting, meaning(result.provenance, setting)))
 
 
 def _quiet_table(metric: str, result: Evaluation, scores: Floats, columns: NDArray[np.intp]) -> MetricTable:
@@ -142,11 +147,11 @@ def text_query_rows(model: Encoder, result: Evaluation, names: Names, queries: S
         hit_rows(result, outcome)
     left_out = tuple(f"no relevant image, left out: {queries[i].text}" for i in table.undefined)
     pool = f"pool of up to {int(table.pool.max())} images"
-    for metric, interval, meaning in (
+    for metric, interval, said in (
         (f"precision_at_{k}", table.mean, DEFINITIONS["precision_at_10"]),
         (f"lift_at_{k}", table.lift, DEFINITIONS["lift"]),
     ):
-        row_of = Result.of(interval, metric=metric, target="all queries", definition=f"{meaning}; {pool}",
+        row_of = Result.of(interval, metric=metric, target="all queries", definition=f"{said}; {pool}",
                            task="retrieval", provenance=result.by_encoders)  # fmt: skip
         result.results.append(_with_notes(row_of, left_out))
 

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kvlp.errors import DataError, ShapeError
-from kvlp.eval.asking import MEANINGS
+from kvlp.eval.asking import meaning
 from kvlp.eval.intervals import FewPositivesWarning, MetricTable, auc_table
 from kvlp.eval.metrics import Floats, auc, macro
 from kvlp.eval.results import Provenance, Result, hash_of
+from kvlp.eval.studies import Studies
 from kvlp.knowledge.prompts import Prompts
 from kvlp.typing import Assertion
 from kvlp.zero_shot.scoring import Asked, as_model
@@ -92,7 +93,7 @@ class NegationProbe:
         return float(values.mean()), float(values.min()), float(values.max()), sd
 
 
-def negation_probe(
+def negation_probe(  # noqa: PLR0913 - what is asked, of whom, and how sure
     model_or_classifier: Any,
     images: Any,
     labels: ArrayLike,
@@ -100,6 +101,7 @@ def negation_probe(
     classes: Sequence[str] | Mapping[str, str] | None = None,
     *,
     groups: ArrayLike | None = None,
+    studies: Studies | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> NegationProbe:
@@ -113,6 +115,8 @@ def negation_probe(
         graph: gives synonyms and attributes.
         classes: C names; or name -> words to ask for it by.
         groups: (N,) the patient of each image; intervals draw patients.
+        studies: pool the images' scores by these S studies; labels and groups are then of studies, and all images can
+            be read.
         resamples: of the bootstrap.
         seed: of the resamples.
 
@@ -128,20 +132,21 @@ def negation_probe(
     words = _words(classes if classes is not None or classifier is None else classifier.classes_.tolist())
     asked, writer = images if isinstance(images, Asked) else Asked(model, images), Prompts(graph)
     truth = np.asarray(labels, dtype=np.float64)
-    if truth.shape != (asked.count, len(words)):
-        raise ShapeError(f"negation_probe: expected labels of shape {(asked.count, len(words))}, got {truth.shape}")
+    expected = (asked.count if studies is None else len(studies.records), len(words))
+    if truth.shape != expected:
+        raise ShapeError(f"negation_probe: expected labels of shape {expected}, got {truth.shape}")
     prompts = _prompts(writer, words)
     each = {name: list(_ways(writer, w)) for name, w in words.items()}
     asked.ask(_lines(prompts, each))
-    truth = np.where(asked.read[:, None], truth, np.nan)
-    scores = [_settings(asked, said["present"], said["absent"]) for said in prompts.values()]
+    truth = np.where(asked.read[:, None], truth, np.nan) if studies is None else truth
+    scores = [_settings(asked, said["present"], said["absent"], studies) for said in prompts.values()]
     tables = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewPositivesWarning)  # every interval carries the note
         for setting in SETTINGS:
             table = np.stack([column[setting] for column in scores], axis=1)
             tables[setting] = auc_table(truth, table, groups, names=list(words), n=resamples, seed=seed)
-    ways = {name: _aucs(asked, truth[:, c], found) for c, (name, found) in enumerate(each.items())}
+    ways = {name: _aucs(asked, truth[:, c], found, studies) for c, (name, found) in enumerate(each.items())}
     return NegationProbe(tables, ways, prompts)
 
 
@@ -168,10 +173,12 @@ def _words(classes: Sequence[str] | Mapping[str, str] | None) -> dict[str, str]:
     return words
 
 
-def _aucs(asked: Asked, labels: Floats, ways: Iterable[Asking]) -> list[Way]:
+def _aucs(asked: Asked, labels: Floats, ways: Iterable[Asking], studies: Studies | None) -> list[Way]:
     found = []
     for axis, label, present, absent in ways:
-        values = {setting: auc(labels, scores) for setting, scores in _settings(asked, present, absent).items()}
+        values = {
+            setting: auc(labels, scores) for setting, scores in _settings(asked, present, absent, studies).items()
+        }
         found.append(Way(axis, label, values))
     return found
 
@@ -199,10 +206,11 @@ def _ways(writer: Prompts, name: str) -> Iterator[Asking]:
             yield "style", style, present, absent
 
 
-def _settings(asked: Asked, present: Lines, absent: Lines) -> dict[str, Floats]:
+def _settings(asked: Asked, present: Lines, absent: Lines, studies: Studies | None) -> dict[str, Floats]:
     """Setting -> scores (N,), higher means present; 0 for images that were not read, whose labels are left out."""
     states, denies = (np.nan_to_num(asked.match(lines)) for lines in (present, absent))
-    return {"POS": states, "NEG": -denies, "PAIR": states - denies}
+    found = {"POS": states, "NEG": -denies, "PAIR": states - denies}
+    return found if studies is None else {setting: studies.scores(scores) for setting, scores in found.items()}
 
 
 def negation_rows(
@@ -229,9 +237,7 @@ def negation_rows(
                 "group": "all" if name == "macro" else "",
             }  # fmt: skip
             rows.append(
-                Result.of(
-                    interval, metric="negation_auc", definition=_defined("negation_auc", setting, own.scorer), **common
-                )
+                Result.of(interval, metric="negation_auc", definition=_defined("negation_auc", setting, own), **common)
             )
             rows += _spread_rows(probe, name, setting, interval.n, interval.n_positive, common)
     return rows
@@ -247,12 +253,11 @@ def _spread_rows(
         notes = tuple(
             f"{kind}: {way.axis} {way.label!r}" for kind, way in (("lowest", ranked[0]), ("highest", ranked[-1]))
         )
-    scorer = common["provenance"].scorer
     count = f"{len(probe.ways[name])} ways to ask" if name != "macro" else "means over the classes"
     return [
         Result(
             metric=metric, value=value, low=a, high=b, method=f"{count}; no confidence interval", n=n,
-            n_positive=n_positive, definition=_defined(metric, setting, scorer), notes=notes, **common,
+            n_positive=n_positive, definition=_defined(metric, setting, common["provenance"]), notes=notes, **common,
         )
         for metric, value, a, b in (
             ("auc_over_prompts", mean, low, high),
@@ -261,5 +266,5 @@ def _spread_rows(
     ]  # fmt: skip
 
 
-def _defined(metric: str, setting: str, scorer: str) -> str:
-    return f"{_DEFINITIONS[metric]}; score: {MEANINGS[scorer or 'encoders'][setting]}"
+def _defined(metric: str, setting: str, provenance: Provenance) -> str:
+    return f"{_DEFINITIONS[metric]}; score: {meaning(provenance, setting)}"

@@ -61,7 +61,7 @@ def hit_rows(result: Evaluation, outcome: QueryOutcome) -> None:
             Result(
                 metric="retrieved", target=outcome.query.text, value=score, low=math.nan, high=math.nan,
                 method="one image: no interval", definition="similarity of an image among the first results",
-                n=outcome.pool, task="picture", notes=(f"rank {rank}", f"image {row + 1}", verdict),
+                n=outcome.pool, task="picture", notes=(f"rank {rank}", f"{result.unit} {row + 1}", verdict),
                 provenance=result.by_encoders,
             )
         )  # fmt: skip
@@ -75,6 +75,7 @@ def _first(values: Floats, wanted: NDArray[np.bool_]) -> tuple[tuple[int, float]
 
 def _error_rows(result: Evaluation, errors: Errors) -> Iterator[Result]:
     what = "score" if result.decisions[errors.name].calibrator is None else "probability"
+    unit = result.unit
     for metric, images, label in (
         ("worst_false_positive", errors.flagged, "absent"),
         ("worst_false_negative", errors.missed, "present"),
@@ -83,6 +84,6 @@ def _error_rows(result: Evaluation, errors: Errors) -> Iterator[Result]:
             yield Result(
                 metric=metric, target=errors.name, value=value, low=math.nan, high=math.nan,
                 method="one image: no interval", definition=f"{what} of an image on the wrong side of the threshold",
-                n=1, setting=result.main_setting, task="picture", notes=(f"image {row + 1}", f"labelled {label}"),
+                n=1, setting=result.main_setting, task="picture", notes=(f"{unit} {row + 1}", f"labelled {label}"),
                 provenance=result.provenance,
             )  # fmt: skip

@@ -36,6 +36,7 @@ class Provenance:
         seed: seed of the resamples.
         versions: package -> version.
         scorer: what of the model scored: its "encoders" or its "query" network; "" where that is not the question.
+        pooling: how images became studies: "mean", "max", "embeddings"; "" where each image stands for itself.
     """
 
     split: str = ""
@@ -46,6 +47,7 @@ class Provenance:
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     scorer: str = ""
+    pooling: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvlp.datasets.files import read_text
 from kvlp.datasets.manifest import Manifest
-from kvlp.errors import DataError
+from kvlp.errors import ConfigError, DataError
 from kvlp.eval.benchmarks.cards import Card
 from kvlp.eval.benchmarks.run import Coverage, read_benchmark
 from kvlp.eval.benchmarks.vqa import (
@@ -98,8 +98,11 @@ def run_vqa(
 
     Raises:
         DataError: another layout, or a file of answers that is faulty.
+        ConfigError: options that pool images by study.
     """
     options = options or EvalOptions()
+    if options.studies:
+        raise ConfigError("studies: questions are about single images; leave it out (--studies)")
     whole, found, coverage = read_benchmark(card, data, out, options.split)
     questions = questions_of(found)
     apart = coverage.split not in ("train", "all")

@@ -36,8 +36,8 @@ def error_blocks(result: Evaluation, pictures: Pictures | None) -> list[Block]:
         decision = result.decisions[errors.name]
         what = "score" if decision.calibrator is None else "probability"
         note = f"The number is the {what}; the threshold is {decision.threshold:.3f}.".replace("-", "−")
-        tiles = [*_tiles(errors.name, errors.flagged, "absent, flagged", pictures)]
-        tiles += _tiles(errors.name, errors.missed, "present, missed", pictures)
+        tiles = [*_tiles(result, errors.name, errors.flagged, "absent, flagged", pictures)]
+        tiles += _tiles(result, errors.name, errors.missed, "present, missed", pictures)
         rows.append(GridRow(plain(errors.name), note, tiles))
     if not rows:
         return []
@@ -47,7 +47,9 @@ def error_blocks(result: Evaluation, pictures: Pictures | None) -> list[Block]:
     return [Section("Worst errors", _TEXT), ImageGrid(rows, caption, legend=False, large=True)]
 
 
-def _tiles(name: str, images: Iterable[tuple[int, float]], label: str, pictures: Pictures | None) -> Iterable[Tile]:
+def _tiles(
+    result: Evaluation, name: str, images: Iterable[tuple[int, float]], label: str, pictures: Pictures | None
+) -> Iterable[Tile]:
     for row, value in images:
         picture, heat = pictures.for_class(row, name) if pictures is not None else ("", "")
-        yield Tile(picture, f"{label} {value:.3f}".replace("-", "−"), "", f"image {row + 1}", heat)
+        yield Tile(picture, f"{label} {value:.3f}".replace("-", "−"), "", f"{result.unit} {row + 1}", heat)

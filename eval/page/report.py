@@ -139,7 +139,8 @@ _UNSHOWN = ("reports", "validation", "controls_train", "leaks")
 
 def _settings(result: Evaluation) -> list[Block]:
     values = {
-        "images": len(result.records),
+        "images": result.n_images,
+        **({"studies, each a row": len(result.records)} if result.studies is not None else {}),
         "patients": len(np.unique(result.patients)),
         "not readable, left out": len(result.skipped),
         "not like a frontal chest radiograph, scored": result.implausible,

@@ -40,7 +40,7 @@ def retrieval_blocks(result: Evaluation, pictures: Pictures | None) -> list[Bloc
         return blocks
     shown = result.queries[:MOST]
     vectors = pictures.words([query.query.text for query in shown]) if pictures is not None else [None] * len(shown)
-    grid = [_grid_row(query, pictures, vector) for query, vector in zip(shown, vectors, strict=True)]
+    grid = [_grid_row(query, pictures, vector, result.unit) for query, vector in zip(shown, vectors, strict=True)]
     caption = _LEFT_OUT if pictures is None else _HEAT if result.model is not None else ""
     more = "Those of the first queries; all stand in results.jsonl." if len(result.queries) > MOST else ""
     return [*blocks, Section("Search results", more), ImageGrid(grid, caption)]
@@ -74,12 +74,12 @@ def _lift(query: QueryOutcome) -> float | None:
     return query.precision / query.prevalence if query.prevalence > 0 else None
 
 
-def _grid_row(outcome: QueryOutcome, pictures: Pictures | None, vector: Floats | None) -> GridRow:
+def _grid_row(outcome: QueryOutcome, pictures: Pictures | None, vector: Floats | None, unit: str) -> GridRow:
     tiles = []
     for row, score, relevant in outcome.hits:
         verdict: Literal["good", "bad"] = "good" if relevant == 1 else "bad"
         image = pictures.for_words(row, vector) if pictures is not None else ""
-        tiles.append(Tile(image, f"{score:.2f}".replace("-", "−"), verdict, f"image {row + 1}"))
+        tiles.append(Tile(image, f"{score:.2f}".replace("-", "−"), verdict, f"{unit} {row + 1}"))
     if math.isnan(outcome.precision):
         return GridRow(outcome.query.text, f"No image is labelled {plain(outcome.query.target)}.", tiles)
     lift = _lift(outcome)

@@ -48,6 +48,9 @@ def command(
     scorer: str = typer.Option(
         "encoders", "--scorer", help='What scores classes: "encoders", or the checkpoint\'s "query" network.'
     ),
+    studies: str = typer.Option(
+        "", "--studies", metavar="HOW", help="Pool the images of a study: mean or max of their scores, or embeddings."
+    ),
     graph: str = typer.Option("chest", "--graph", help='Gives synonyms: "chest", a graph folder, or "none".'),
     style: str = typer.Option("ensemble", "--style", help='Prompts: "ensemble" of wordings, or "plain".'),
     synonyms: bool = typer.Option(True, "--synonyms/--no-synonyms", help="Prompts with the graph's synonyms too."),
@@ -68,7 +71,7 @@ def command(
         return
     named = eval_benchmark.is_benchmark(what)
     _require_sense(what, data, out, model or str(predictions or ""), named=named)
-    _require_known(style, scorer)
+    _require_known(style, scorer, studies)
     from kvlp.eval.evaluate import EvalOptions
 
     options = EvalOptions(
@@ -77,6 +80,7 @@ def command(
         style=style,  # type: ignore[arg-type]
         synonyms=synonyms,
         scorer=scorer,  # type: ignore[arg-type]
+        studies=studies,  # type: ignore[arg-type]
     )
     ask = Ask(
         model if named else what, data, out, graph, device, seed, options, with_images=with_images, as_json=as_json
@@ -105,11 +109,15 @@ class Ask:
     as_json: bool
 
 
-def _require_known(style: str, scorer: str) -> None:
+def _require_known(style: str, scorer: str, studies: str) -> None:
     if style not in ("ensemble", "plain"):
         raise typer.BadParameter("expected 'ensemble' or 'plain'", param_hint="--style")
     if scorer not in ("encoders", "query"):
         raise typer.BadParameter("expected 'encoders' or 'query'", param_hint="--scorer")
+    if studies not in ("", "mean", "max", "embeddings"):
+        raise typer.BadParameter("expected 'mean', 'max' or 'embeddings'", param_hint="--studies")
+    if studies == "embeddings" and scorer == "query":
+        raise typer.BadParameter("the query network looks at images; take mean or max", param_hint="--studies")
 
 
 def _require_sense(what: str, data: Path | None, out: Path | None, model: str, *, named: bool) -> None:
@@ -208,7 +216,8 @@ def write(
     blocks = evaluation_blocks(
         result, manifest=manifest, with_images=with_images or synthetic, controls=controls, synthetic=synthetic
     )
-    where = f"{len(result.records):,} images, split {result.provenance.split or 'all'}"
+    studies = "" if result.studies is None else f"{len(result.records):,} studies of "
+    where = f"{studies}{result.n_images:,} images, split {result.provenance.split or 'all'}"
     return {
         "results": write_results(out / "results.jsonl", [*result.results, *controls]),
         "page": write_page(out / "report.html", title, [*before, *blocks], subtitle=where),
@@ -229,7 +238,8 @@ def show(
         document = {
             **{name: str(path) for name, path in paths.items()},
             "scorer": result.options.scorer,
-            "images": len(result.records),
+            "images": result.n_images,
+            "studies": None if result.studies is None else {"how": result.studies.how, "count": len(result.records)},
             "skipped": [{"row": row, "reason": reason} for row, reason in result.skipped],
             "rows": [row.to_dict() for row in rows],
             **(more or {}),

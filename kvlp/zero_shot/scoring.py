@@ -136,6 +136,7 @@ class Asked:
         model: who is asked.
         count: N.
         flags: position -> what is wrong with an image.
+        vectors: float64 (N, D) of the images; empty for a model that only scores.
 
     Raises:
         ShapeError: vectors for a model that only scores.
@@ -152,19 +153,19 @@ class Asked:
                     f"{type(model).__name__} only scores images; expected images, got embeddings {images.shape}"
                 )
             self._images = as_list(images)
-            self.count, self._vectors = len(self._images), np.zeros((0, 0))
+            self.count, self.vectors = len(self._images), np.zeros((0, 0))
             return
         if plain:
-            self._vectors = np.asarray(images, np.float64)
+            self.vectors = np.asarray(images, np.float64)
         else:
-            self._vectors, self.flags = unit_vectors(model, as_list(images), self._reading)
-        self.count = len(self._vectors)
+            self.vectors, self.flags = unit_vectors(model, as_list(images), self._reading)
+        self.count = len(self.vectors)
 
     @property
     def read(self) -> NDArray[np.bool_]:
         """Which of the images could be read: bool (N,); of a model that only scores, once something was asked."""
         if self._by_vectors:
-            return np.isfinite(self._vectors).all(axis=1)
+            return np.isfinite(self.vectors).all(axis=1)
         bad = [position for position, flag in self.flags.items() if flag.kind == "unreadable"]
         return ~np.isin(np.arange(self.count), bad)
 
@@ -183,7 +184,7 @@ class Asked:
         """How far each image agrees with some sentences: (N,), NaN where it was not read."""
         self.ask(lines)
         known = [self._known[line] for line in lines]
-        return self._vectors @ unit_centre(known) if self._by_vectors else np.mean(known, axis=0)
+        return self.vectors @ unit_centre(known) if self._by_vectors else np.mean(known, axis=0)
 
     def table(self, classes: Sequence[Lines]) -> Floats:
         """The same for classes, each of some sentences: (N, C); a column of NaN for a class of none."""
@@ -192,8 +193,8 @@ class Asked:
             nothing = np.full(self.count, np.nan)
             return np.stack([self.match(lines) if lines else nothing for lines in classes], axis=1)
         centres = [unit_centre([self._known[s] for s in lines]) if lines else None for lines in classes]
-        nothing = np.full(self._vectors.shape[1], np.nan)
-        return self._vectors @ np.stack([nothing if centre is None else centre for centre in centres], axis=1)
+        nothing = np.full(self.vectors.shape[1], np.nan)
+        return self.vectors @ np.stack([nothing if centre is None else centre for centre in centres], axis=1)
 
     def _answers(self, lines: Lines) -> Floats:
         """(N, P) scores, read and asked batch by batch; NaN rows for images that were not read."""
