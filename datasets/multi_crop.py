@@ -83,7 +83,14 @@ def multi_crop(pixels: Tensor, settings: CropSettings, rng: np.random.Generator)
     return [Crops(c.pixels[:, 0].clamp(0, 1).mul(255).add(0.5).to(torch.uint8), c.boxes) for c in found]
 
 
-def crop_images(images: Tensor, settings: CropSettings, rng: np.random.Generator, *, white: float = 1.0) -> list[Crops]:
+def crop_images(
+    images: Tensor,
+    settings: CropSettings,
+    rng: np.random.Generator,
+    *,
+    white: float = 1.0,
+    part: tuple[int, int] | None = None,
+) -> list[Crops]:
     """The same for images of any range, such as normalised ones; nothing is clamped.
 
     Args:
@@ -91,6 +98,8 @@ def crop_images(images: Tensor, settings: CropSettings, rng: np.random.Generator
         settings: what the crops are.
         rng: what they are drawn from.
         white: how far white is from black, which `offset` is a share of.
+        part: of a larger batch these are the rows from the first number on, of the second many: they are cropped as
+            they would be among the others.
 
     Raises:
         ShapeError: the images are not of that kind.
@@ -100,18 +109,21 @@ def crop_images(images: Tensor, settings: CropSettings, rng: np.random.Generator
 
     if images.ndim != 4 or not images.is_floating_point():
         raise ShapeError(f"expected images (n, C, H, W) of floats, got {tuple(images.shape)} of {images.dtype}")
-    found = []
+    first, count = part or (0, len(images))
+    own, found = slice(first, first + len(images)), []
     for _ in range(settings.count):
-        boxes = torch.from_numpy(_boxes(len(images), settings, rng)).to(images.device)
+        every = torch.from_numpy(_boxes(count, settings, rng)).to(images.device)
+        boxes = every[own]
         left, top, width, height = boxes.unbind(dim=1)
         zero = torch.zeros_like(left)
         # affine_grid's places run from -1 to 1 over the crop: scale and middle of the box, in those of the image
         rows = [[width, zero, 2 * left + width - 1], [zero, height, 2 * top + height - 1]]
         theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (n, 2, 3)
-        fine = settings.size * _oversampling(images.shape[2:], boxes, settings.size)
+        fine = settings.size * _oversampling(images.shape[2:], every, settings.size)
         grid = F.affine_grid(theta, [len(images), 1, fine, fine], align_corners=False)
         crops = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-        found.append(Crops(_changed(F.adaptive_avg_pool2d(crops, settings.size), settings, rng, white), boxes))
+        drawn = torch.from_numpy(rng.uniform(-1, 1, size=(4, count)).astype(np.float32)).to(images.device)
+        found.append(Crops(_changed(F.adaptive_avg_pool2d(crops, settings.size), settings, drawn, own, white), boxes))
     return found
 
 
@@ -152,22 +164,21 @@ def _oversampling(shape: tuple[int, ...], boxes: Tensor, size: int) -> int:
     return max(1, math.ceil(widest / size))
 
 
-def _changed(crops: Tensor, settings: CropSettings, rng: np.random.Generator, white: float) -> Tensor:
-    import torch
-
-    u = torch.from_numpy(rng.uniform(-1, 1, size=(4, len(crops))).astype(np.float32)).to(crops.device)
+def _changed(crops: Tensor, settings: CropSettings, drawn: Tensor, own: slice, white: float) -> Tensor:
+    """Change contrast, brightness and sharpness by numbers in [-1, 1] (4, n), of which `own` are the crops'."""
+    spread, u = settings.blur * drawn[2].abs() * (drawn[3] > 0), drawn[:, own]
     gain, offset = (1 + settings.gain * u[0])[:, None, None, None], (settings.offset * u[1])[:, None, None, None]
     middle = crops.mean(dim=(1, 2, 3), keepdim=True)
     crops = (crops - middle) * gain + middle + white * offset
-    return _blurred(crops, settings.blur * u[2].abs() * (u[3] > 0)) if settings.blur else crops
+    reach = max(1, math.ceil(3 * float(spread.max()))) if len(spread) else 1  # of all, so that a part is as the whole
+    return _blurred(crops, spread[own], reach) if settings.blur else crops
 
 
-def _blurred(crops: Tensor, spread: Tensor) -> Tensor:
+def _blurred(crops: Tensor, spread: Tensor, reach: int) -> Tensor:
     """Gaussian blur of each image by its own standard deviation, in pixels; 0 leaves it as it is."""
     import torch
     import torch.nn.functional as F
 
-    reach = max(1, math.ceil(3 * float(spread.max()))) if len(spread) else 1
     at = torch.arange(-reach, reach + 1, dtype=torch.float32, device=crops.device)
     weights = torch.exp(-0.5 * (at[None] / spread.clamp(min=1e-3)[:, None]) ** 2)
     weights = (weights / weights.sum(dim=1, keepdim=True)).repeat_interleave(crops.shape[1], dim=0)

@@ -105,7 +105,7 @@ class KnowledgeMemory(nn.Module):
             mix: every fact of every row, with the row's weight (`tokens`), or the first facts of all rows summed by
                 their weights, then the second ... (`sum`, as published).
         """
-        query = query.detach().float()
+        query = query.detach().to(self.emb.dtype)
         k = 0 if self.empty else min(k, len(self.emb))
         scores = query @ self.emb.T  # (B, N)
         if groups is not None:

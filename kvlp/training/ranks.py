@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,7 +20,7 @@ from kvlp.training.sharded import is_cut
 if TYPE_CHECKING:
     from kvlp.training.recipe import Stage
 
-__all__ = ["ProcessEnded", "Ranks", "Shares", "deaths_named", "is_first_process", "require_shareable"]
+__all__ = ["ProcessEnded", "Ranks", "Shares", "Together", "deaths_named", "is_first_process", "require_shareable"]
 
 T = TypeVar("T")
 
@@ -221,6 +221,58 @@ class Shares:
         return joined[self.own.to(joined.device)]
 
 
+class Together:
+    """The rows of one micro-batch in all processes, for losses that compare rows while they encode them.
+
+    Every process asks for the same things in the same order. In one process all rows are its own.
+
+    Args:
+        rows: of this process.
+
+    Attributes:
+        own: where these stand among the `count` of all, which are in the order of ranks.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.ranks = Ranks.now()
+        counts = [rows]
+        if not self.ranks.alone:
+            counts = self.ranks.gather(torch.tensor([rows], device=_device())).flatten().tolist()
+        self._counts, self.count, first = counts, sum(counts), sum(counts[: self.ranks.rank])
+        self.own = slice(first, first + rows)
+
+    def join(self, rows: Tensor, *, pad: int | None = None) -> Tensor:
+        """(n, ...) of this process -> (N, ...) of all, with their gradient.
+
+        Args:
+            rows: of this process.
+            pad: bring a second axis that differs in length, such as that of tokens, to the longest by this number.
+        """
+        if self.ranks.alone:
+            return rows
+        if pad is not None:
+            longest = int(self.ranks.gather(torch.tensor([rows.shape[1]], device=_device())).max())
+            rows = nn.functional.pad(rows, (0, longest - rows.shape[1]), value=pad)
+        padded = torch.cat([rows, rows.new_zeros((max(self._counts) - len(rows), *rows.shape[1:]))])
+        found = _Joined.apply(padded, self.ranks)
+        return torch.cat([part[:n] for part, n in zip(found, self._counts, strict=True)])
+
+
+class _Joined(torch.autograd.Function):
+    """`Ranks.gather`; what the processes' losses want of a row is added up where the row is from."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ranks: Ranks) -> Tensor:
+        ctx.rank = ranks.rank
+        return ranks.gather(rows)
+
+    @staticmethod
+    def backward(ctx: Any, wanted: Tensor) -> tuple[Tensor, None]:
+        total = wanted.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[ctx.rank], None
+
+
 def require_shareable(stage: Stage, ranks: Ranks, fewest: int) -> None:
     """See that the processes can share the steps of a stage.
 
@@ -233,7 +285,7 @@ def require_shareable(stage: Stage, ranks: Ranks, fewest: int) -> None:
     if ranks.alone:
         return
     for name, part in stage.losses.active.parts.items():
-        if part.joint and not part.row_by_row:
+        if part.joint and not (part.row_by_row or part.gathers):
             raise ConfigError(
                 f"stage '{stage.name}': the loss {name} chooses among the rows of a batch while it encodes them, which "
                 f"{ranks.world} processes cannot share; run it in one process, or leave it out"

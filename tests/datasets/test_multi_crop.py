@@ -69,7 +69,7 @@ def test_fine_lines_are_averaged_not_skipped() -> None:
 def test_blur_by_hand() -> None:
     dot = torch.zeros(2, 1, 15, 15)
     dot[:, :, 7, 7] = 1.0
-    sharp, blurred = _blurred(dot, torch.tensor([0.0, 1.0]))
+    sharp, blurred = _blurred(dot, torch.tensor([0.0, 1.0]), 3)
     assert torch.equal(sharp, dot[0])
     axis = torch.exp(-0.5 * torch.arange(-3, 4.0) ** 2)
     torch.testing.assert_close(blurred[0, 7, 4:11], axis / axis.sum() * (axis / axis.sum())[3])
@@ -102,3 +102,14 @@ def test_settings_and_images_are_checked() -> None:
         CropSettings(area=(0.5, 1.2))
     with pytest.raises(ShapeError, match=r"grey images \(n, H, W\) of uint8, got \(1, 3, 8, 8\)"):
         multi_crop(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), PLAIN, np.random.default_rng(0))
+
+
+def test_a_part_of_a_batch_is_cropped_as_it_is_among_the_others() -> None:
+    images = torch.rand(7, 1, 40, 30, generator=torch.Generator().manual_seed(1))
+    settings = CropSettings(size=8, area=(0.1, 1.0), flip=True)
+    whole = crop_images(images, settings, np.random.default_rng(4))
+    for first, last in ((0, 3), (3, 7), (6, 7)):
+        part = crop_images(images[first:last], settings, np.random.default_rng(4), part=(first, 7))
+        for ours, theirs in zip(part, whole, strict=True):
+            torch.testing.assert_close(ours.boxes, theirs.boxes[first:last], rtol=0, atol=0)
+            torch.testing.assert_close(ours.pixels, theirs.pixels[first:last], rtol=0, atol=1e-6)

@@ -1,9 +1,9 @@
 """Run as a script by test_several_processes.py: gradients of recipes in one process, and in several that share rows.
 
-    several_processes.py MANIFEST STORE OUT PROCESSES
+    several_processes.py MANIFEST STORE OUT PROCESSES [NAME ...]
 
-Of each recipe the gradients of some steps are taken in one process and in PROCESSES forked ones (gloo); every process
-writes what it found, and the first one what one process alone finds.
+Of each recipe (or of those named) the gradients of some steps are taken in one process and in PROCESSES forked ones
+(gloo); every process writes what it found, and the first one what one process alone finds.
 """
 
 from __future__ import annotations
@@ -42,6 +42,16 @@ PUBLISHED = (
     "stages.0.losses={clip: {normalised: false, scale: 2.659, duplicates: repel}, "
     "knowledge: {every: 1, pairs: 8, source: published, targets: l2}, query: {queries: names, balanced: false}}"
 )
+MOTOR = (
+    "report_decoder={width: 32, heads: 4, layers: 1, knowledge_layers: 1, retrieve: 2, facts: 6}",
+    "stages.0.losses={clip: {}, momentum: {queue: 16}, motor: {refresh: 1}}",
+)
+ARL = (
+    "fusion={layers: 2, tap: 1, width: 32, heads: 2, entity_width: 16, entity_heads: 2, entity_hidden: 16, "
+    "decoder_width: 32, decoder_layers: 1, decoder_heads: 2}",
+    "stages.0.losses={clip: {}, concept_align: {}, arl: {patches: 0.5, itm: 1.0}}",
+)
+MATCHING = ("stages.0.losses={graph_matching: {dim: 32, neighbours: 2}}",)
 #: name -> settings: batch norm, a vision transformer, a locked tower, several micro-batches
 CASES: dict[str, tuple[str, ...]] = {
     "cnn": (LOSSES,),
@@ -52,6 +62,12 @@ CASES: dict[str, tuple[str, ...]] = {
     "published": (PUBLISHED,),
     "cnn in float64": (LOSSES,),
     "accumulated in float64": (LOSSES, "stages.0.batch_size=5", "stages.0.accumulate=2"),
+    "motor": ("model.image=tiny-vit", *MOTOR),
+    "accumulated motor": ("model.image=tiny-vit", *MOTOR, "stages.0.batch_size=6", "stages.0.accumulate=3"),
+    "motor in float64": MOTOR,
+    "arl": ("model.image=tiny-vit", *ARL),
+    "accumulated arl": ("model.image=tiny-vit", *ARL, "stages.0.batch_size=6", "stages.0.accumulate=3"),
+    "graph matching": ("model.image=tiny-vit", *MATCHING),
     "texts alone": ("stages.0.losses={knowledge: {every: 1, pairs: 8}}",),
 }
 STEPS = (0, 3)
@@ -108,13 +124,13 @@ def work(rank: int, world: int, store: str, out: str, ready: dict[str, tuple[Rec
     dist.destroy_process_group()
 
 
-def main(manifest: str, store: str, out: str, processes: str) -> int:
+def main(manifest: str, store: str, out: str, processes: str, *names: str) -> int:
     """Prepare, fork, wait; the exit status is the worst one's."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
     ready = {}
-    for number, (title, settings) in enumerate(CASES.items()):
-        recipe = load_recipe("smoke-cpu", [*SMALL, *settings])
+    for number, title in enumerate(names or CASES):
+        recipe = load_recipe("smoke-cpu", [*SMALL, *CASES[title]])
         with tempfile.TemporaryDirectory() as folder:
             ready[title] = recipe, prepare(recipe, Manifest.load(Path(manifest)), Path(folder), lambda *_: None)
         np.savez(f"{out}.{number}.alone.npz", **gradients(title, *ready[title], Ranks()))

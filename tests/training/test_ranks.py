@@ -66,8 +66,10 @@ def stage(**losses: object) -> Stage:
     return Stage(name="align", epochs=1, losses=Losses(**losses))
 
 
-def test_what_cannot_be_shared_is_named():
+def test_what_cannot_be_shared_is_named(monkeypatch: pytest.MonkeyPatch):
     several = Ranks(0, 4)
+    require_shareable(stage(clip=ClipPart(), graph_matching=GraphMatchingPart()), several, 4)
+    monkeypatch.setattr(GraphMatchingPart, "gathers", False)
     require_shareable(stage(clip=ClipPart(), momentum=MomentumPart()), several, 4)
     require_shareable(stage(graph_matching=GraphMatchingPart()), Ranks(), 1)
     with pytest.raises(ConfigError, match=r"stage 'align': the loss graph_matching chooses among the rows"):

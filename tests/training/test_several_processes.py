@@ -56,6 +56,8 @@ def test_several_processes_take_the_gradient_of_one(processes: int, manifest: Ma
                 length = np.linalg.norm(np.concatenate([alone[name].ravel() for name in mine]))
                 assert np.linalg.norm(apart) <= of_whole * length, (title, rank, step)
             for name in names:
+                if name.endswith(".key.bias"):  # softmax does not see it: its gradient is rounding alone
+                    continue
                 largest = np.abs(alone[name]).max(initial=0)
                 within = of_tensor * largest + (1e-16 if title.endswith("float64") else 1e-9)
                 np.testing.assert_allclose(found[name], alone[name], rtol=0, atol=within, err_msg=f"{title} {name}")

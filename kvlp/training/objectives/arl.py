@@ -35,6 +35,7 @@ class ArlPart(LossPart):
 
     head: ClassVar[str] = "fusion"
     joint: ClassVar[bool] = True
+    gathers: ClassVar[bool] = True
 
     mlm: Weight = 1.0
     mim: Weight = 1.0

@@ -18,6 +18,7 @@ from kvlp.models.tower_tokens import image_tokens, text_tokens
 from kvlp.training.joint_norm import kept_statistics
 from kvlp.training.masking import kept_count
 from kvlp.training.objectives.arl import DRAWS
+from kvlp.training.ranks import Together
 
 if TYPE_CHECKING:
     from kvlp.training.objectives.arl import ArlPart
@@ -36,6 +37,7 @@ class ArlFeatures:
         if "image" not in batch:
             raise ConfigError("the loss arl looks at the images themselves; leave lock_image out of its stage")
         self.part, self.model, self.head, self.batch = part, model, head, batch
+        self.rows = Together(len(batch["image"]))
         self.position = batch["arl_position"] > 0
         self.words = batch["arl_ids"] != head.settings["pad_id"]
 
@@ -74,7 +76,7 @@ class ArlFeatures:
                 "another model.image_size or model.image, or set mim to 0"
             )
         pixels, patches = self.batch["image"], self.head.settings["patches"]
-        order = _order(self.batch["arl_patches"], patches)
+        order = _order(self.rows.join(self.batch["arl_patches"]), patches)[self.rows.own]
         keep = order[:, : kept_count(patches, self.part.patches)].sort(dim=1).values
         hidden = torch.ones(len(pixels), patches, device=pixels.device).scatter(1, keep, 0.0)
         if self.head.settings.get("covered"):
@@ -87,19 +89,22 @@ class ArlFeatures:
         return {"arl_painted": self.head.decoder(fused.middle, keep), "arl_pixels": target, "arl_hidden": hidden}
 
     def pairs(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each text with its image and with another's: `arl_matched`, `arl_mismatched` (B, 2 D), `arl_apart` (B,)."""
-        signature = self.batch["signature"]
-        differs = signature[:, None] != signature[None, :]
+        """Each text with its image and with another's: `arl_matched`, `arl_mismatched` (B, 2 D), `arl_apart` (B,).
+
+        Others are sought among the rows of all processes.
+        """
+        rows, signature = self.rows, self.rows.join(self.batch["signature"])
+        differs = signature[rows.own, None] != signature[None, :]
         if self.part.negatives == "hard":
             with torch.no_grad():
-                similarity = features["text_emb"].float() @ features["image_emb"].float().T
-                similarity = self.model.logit_scale.exp() * similarity
+                images = rows.join(features["image_emb"].detach().float())
+                similarity = self.model.logit_scale.exp() * (features["text_emb"].float() @ images.T)
         else:
             similarity = torch.zeros(differs.shape, device=differs.device)
         other = hard_negatives(similarity, differs, self.batch["arl_draw"].double() / DRAWS)
         words = (self._text, self.words, self.batch["arl_entities"], self.position)
         matched = self.head.fusion(self._image, *words).pair
-        mismatched = self.head.fusion(self._image[other.clamp(min=0)], *words).pair
+        mismatched = self.head.fusion(rows.join(self._image)[other.clamp(min=0)], *words).pair
         return {"arl_matched": matched, "arl_mismatched": mismatched, "arl_apart": (other >= 0).float()}
 
 

@@ -35,6 +35,7 @@ class GraphMatchingPart(LossPart):
     """
 
     joint: ClassVar[bool] = True
+    gathers: ClassVar[bool] = True
 
     dim: Positive = 128
     neighbours: Positive = 5
@@ -65,13 +66,16 @@ class GraphMatchingPart(LossPart):
         """
         from kvlp.datasets.multi_crop import CropSettings, cell_places, crop_images
         from kvlp.models.image_tokens import encode_with_tokens
+        from kvlp.training.ranks import Together
 
         if "image" not in batch:
             raise ConfigError("graph_matching looks at the images themselves; leave lock_image out of its stage")
         settings = CropSettings(size=batch["image"].shape[-1], area=(self.area, 1.0), flip=self.flip)
-        rng = np.random.default_rng(int(batch["view_draw"][0]))
+        rows = Together(len(batch["image"]))  # crops of all processes' rows are drawn together
+        rng = np.random.default_rng(int(rows.join(batch["view_draw"])[0]))
         found: dict[str, Tensor] = {}
-        views = crop_images(batch["image"], settings, rng, white=WHITE)
+        part = (rows.own.start, rows.count)
+        views = crop_images(batch["image"], settings, rng, white=WHITE, part=part)
         for name, crops in zip(("first", "second"), views, strict=True):
             seen = encode_with_tokens(model.visual, crops.pixels)
             found |= {f"view_{name}": seen.pooled, f"cells_{name}": seen.tokens}

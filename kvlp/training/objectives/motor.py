@@ -37,6 +37,7 @@ class MotorPart(LossPart):
 
     head: ClassVar[str] = "decoder"
     joint: ClassVar[bool] = True
+    gathers: ClassVar[bool] = True
 
     lm: Weight = 1.0
     itm: Weight = 1.0
@@ -80,22 +81,30 @@ class MotorPart(LossPart):
     def _pairs(
         self, head: Any, seen: Tensor, batch: Mapping[str, Tensor], features: Mapping[str, Tensor], scale: float
     ) -> dict[str, Tensor]:
-        """Each text with its own image, each with another's image, each image with another's text."""
+        """Each text with its own image, each with another's image, each image with another's text.
+
+        Others are sought among the rows of all processes.
+        """
         import torch
 
         from kvlp.losses.image_text_matching import hard_negatives
+        from kvlp.training.ranks import Together
 
-        differs = batch["signature"][:, None] != batch["signature"][None, :]
+        ids = batch["text"]
+        rows = Together(len(ids))
+        signature, own = rows.join(batch["signature"]), rows.own
+        differs = signature[:, None] != signature[None, :]
         with torch.no_grad():
-            similarity = scale * features["text_emb"].float() @ features["image_emb"].float().T
+            texts, images = (rows.join(features[name].detach().float()) for name in ("text_emb", "image_emb"))
+            similarity = scale * texts @ images.T
             if self.negatives == "random":
                 similarity = torch.zeros_like(similarity)
-        ids = batch["text"]
         found = {"motor_matched": head.decoder(ids, seen, whole=True)[:, 0]}
+        every_seen, every_text = rows.join(seen), rows.join(ids, pad=head.settings["pad_id"])
         for name, table in (("image", similarity), ("text", similarity.T)):
-            other = hard_negatives(table, differs, batch[f"motor_{name}_draw"].double() / DRAWS)
+            other = hard_negatives(table[own], differs[own], batch[f"motor_{name}_draw"].double() / DRAWS)
             chosen = other.clamp(min=0)
-            pair = (ids, seen[chosen]) if name == "image" else (ids[chosen], seen)
+            pair = (ids, every_seen[chosen]) if name == "image" else (every_text[chosen], seen)
             found[f"motor_other_{name}"] = head.decoder(*pair, whole=True)[:, 0]
             found[f"motor_apart_{name}"] = (other >= 0).float()
         return found

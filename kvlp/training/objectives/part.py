@@ -55,6 +55,7 @@ class Sources:
         tokenize: texts -> token ids, for a loss that works on single words.
         keys: names of the rows for files and messages (hashes); groups: (N,) integers, equal where two rows are of one
             patient or study; both empty where there are no rows.
+        triples: for each row what the data tell of its report: (head, relation, tail); None where the texts are read.
     """
 
     graph: KnowledgeGraph
@@ -64,6 +65,7 @@ class Sources:
     tokenize: TextTokenizer
     keys: Sequence[str] = ()
     groups: Sequence[int] = ()
+    triples: Sequence[Sequence[tuple[str, str, str]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class LossPart(Strict):
     joint: ClassVar[bool] = False
     #: whether a joint `encode` treats each row by itself, so that several processes can share the rows of a step
     row_by_row: ClassVar[bool] = False
+    #: whether a joint `encode` that compares rows joins those of all processes (`kvlp.training.ranks.Together`)
+    gathers: ClassVar[bool] = False
 
     weight: Weight = 1.0
 
