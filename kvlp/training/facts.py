@@ -74,9 +74,12 @@ def fact_text(fact: Fact, graph: KnowledgeGraph) -> str:
 
 @lru_cache(maxsize=1)  # asked for by each stage and each time that the store is written
 def knowledge_rows(sources: Sources, most: int) -> KnowledgeRows:
-    """Read the rows of a run, at most so many facts of each."""
+    """Read the rows of a run, at most so many facts of each: those that the data tell, else those of their texts."""
     texts, graph = sources.texts, sources.taught
-    by_row: Sequence[tuple[Fact, ...]] = [facts_of(said, graph, most=most) for said in texts.statements]
+    if sources.triples is not None:
+        by_row: Sequence[tuple[Fact, ...]] = [tuple(Fact(*told) for told in row[:most]) for row in sources.triples]
+    else:
+        by_row = [facts_of(said, graph, most=most) for said in texts.statements]
     number = {fact: i for i, fact in enumerate(dict.fromkeys(fact for facts in by_row for fact in facts))}
     return KnowledgeRows(
         reports=tuple(" ".join(slot[0] for slot in slots) for slots in texts.slots),

@@ -24,6 +24,8 @@ class ReportDecoderPart(Strict):
     `general`: whether image tokens look at a tree of the graph. Its nodes are `roots` (concept ids) and what lies
     `levels` below them by is_a; without roots the findings that the training texts name and all that is above them.
     `retrieve`: so many other rows' facts are looked at for each image; 0 leaves them out. `facts` of a row at most;
+    `triples`: a column of the manifest that tells each report's triples, "head | relation | tail; ...", in place of
+    those that the linker finds.
     `mix`: each with its row's weight (`tokens`), or the rows' facts summed place by place (`sum`, as published).
     `layers` of the decoder; `knowledge_layers` of the tree's encoder and of each of the two that look at knowledge.
     """
@@ -37,6 +39,7 @@ class ReportDecoderPart(Strict):
     levels: Positive | None = None
     retrieve: Annotated[int, Field(ge=0)] = 3
     facts: Positive = 30
+    triples: str = ""
     mix: Literal["tokens", "sum"] = "tokens"
 
 

@@ -40,11 +40,13 @@ from kvlp.training.pixels import cached_pixels
 from kvlp.training.recipe import Recipe
 from kvlp.training.reports import build_report_head
 from kvlp.training.texts import TextRows, has_text, read_texts
+from kvlp.training.triples import read_triples
 from kvlp.training.views import study_rows, with_study_reports
 
 if TYPE_CHECKING:
     from kvlp.checkpoints import Model
     from kvlp.knowledge.embedding import ConceptVectors
+    from kvlp.training.facts import Fact
     from kvlp.typing import IntArray
 
 __all__ = ["Prepared", "finish", "prepare"]
@@ -67,6 +69,7 @@ class Prepared:
             vectors; query, the query network; fusion, image and text with what they name; decoder, of reports.
         adapters: LoRA's, in the towers, if the recipe says so.
         groups: for each row a number, equal for rows of one patient or study.
+        triples: of each row's report, where the recipe names a column that tells them.
     """
 
     graph: KnowledgeGraph
@@ -86,12 +89,13 @@ class Prepared:
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     groups: tuple[int, ...] = ()
     adapters: Adapters | None = None
+    triples: tuple[tuple[Fact, ...], ...] | None = None
 
     @cached_property
     def sources(self) -> Sources:
         """What losses draw their texts from."""
         shared = (self.graph, self.taught, self.uses_graph, self.rows.texts, self.tokenize)
-        return Sources(*shared, keys=tuple(self.rows.keys), groups=self.groups)
+        return Sources(*shared, keys=tuple(self.rows.keys), groups=self.groups, triples=self.triples)
 
 
 def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shards: Path | None = None) -> Prepared:
@@ -103,6 +107,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
     """
     rows = _usable(recipe, manifest, out)
     graph = KnowledgeGraph.load(recipe.knowledge.graph)
+    triples = _triples(recipe, rows, graph)  # a fault in them is told before the long part
     texts = _timed("read texts", len(rows), phase, lambda: _texts(recipe, rows, graph))
     torch.manual_seed(recipe.seed)
     started = load(recipe.model.start) if recipe.model.start else None
@@ -163,6 +168,7 @@ def prepare(recipe: Recipe, manifest: Manifest, out: Path, phase: Phase, *, shar
         heads=heads,
         groups=row_groups(rows),
         adapters=adapters,
+        triples=triples,
     )
 
 
@@ -255,12 +261,26 @@ def _texts(recipe: Recipe, rows: Manifest, graph: KnowledgeGraph) -> TextRows:
     texts = read_texts(rows, graph, source=recipe.data.text, min_patients=recipe.knowledge.min_patients)
     if not recipe.data.shuffle_reports:
         return texts
-    order = np.random.default_rng([recipe.seed, 77]).permutation(len(rows))
+    order = _shuffle(recipe, len(rows))
     slots, weights = tuple(texts.slots[i] for i in order), tuple(texts.weights[i] for i in order)
     return replace(
         texts, slots=slots, weights=weights, labels=texts.labels[order], signature=texts.signature[order],
         statements=tuple(texts.statements[i] for i in order),
     )  # fmt: skip
+
+
+def _shuffle(recipe: Recipe, rows: int) -> IntArray:
+    """Whose report each row has in the control of shuffled reports."""
+    return np.random.default_rng([recipe.seed, 77]).permutation(rows)
+
+
+def _triples(recipe: Recipe, rows: Manifest, graph: KnowledgeGraph) -> tuple[tuple[Fact, ...], ...] | None:
+    """The column of triples that the recipe names; they go with the reports where these are shuffled."""
+    decoder = recipe.report_decoder
+    if decoder is None or not decoder.triples:
+        return None
+    told = read_triples(rows, decoder.triples, graph)
+    return tuple(told[i] for i in _shuffle(recipe, len(rows))) if recipe.data.shuffle_reports else told
 
 
 def _taught(recipe: Recipe, graph: KnowledgeGraph) -> KnowledgeGraph:

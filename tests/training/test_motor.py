@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import kvlp
 from kvlp.datasets.manifest import Manifest, Record
 from kvlp.errors import CheckpointError, ConfigError, DataError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph, Relation
-from kvlp.training.facts import Fact, fact_text, facts_of
+from kvlp.training import setup
+from kvlp.training.facts import Fact, fact_text, facts_of, knowledge_rows
 from kvlp.training.groups import row_groups
 from kvlp.training.knowledge_store import KnowledgeStore, write_store
 from kvlp.training.loop import train_steps
@@ -29,6 +31,7 @@ from kvlp.training.run import run_recipe
 from kvlp.training.setup import Prepared, prepare
 from kvlp.training.task import PretrainTask
 from kvlp.training.texts import Statement
+from kvlp.training.triples import read_triples
 from kvlp.typing import Assertion
 
 SETTINGS = [
@@ -327,3 +330,72 @@ def test_reports_follow_the_image(manifest: Manifest, tmp_path: Path) -> None:
         writer.generate(images, max_tokens=31)
     with pytest.raises(ConfigError, match="expected greedy, beam or nucleus, got 'best'"):
         writer.generate(images, method="best")  # type: ignore[arg-type]
+
+
+# ---- triples that the manifest tells ---------------------------------------------------------------------------------
+
+
+def told(*cells: str | None) -> list[Record]:
+    return [Record(id=str(i), extra={} if c is None else {"kg": c}) for i, c in enumerate(cells)]
+
+
+def test_triples_of_a_column_are_facts_of_the_graphs_concepts() -> None:
+    graph = KnowledgeGraph.load("chest")
+    cell = " Pleural Effusion| located in |pleural space ;pleural effusion |side| left; new  thing | is | odd word;"
+    found = read_triples(
+        told(cell, "", None, "pleural effusion|is|present;pleural effusion | is | present"), "kg", graph
+    )
+    assert found == (
+        (
+            Fact("pleural_effusion", "located_in", "pleural_space"),
+            Fact("pleural_effusion", "side", "left"),
+            Fact("new thing", "is", "odd word"),
+        ),
+        (), (),
+        (Fact("pleural_effusion", "is", "present"),),
+    )  # fmt: skip
+    assert fact_text(found[0][2], graph) == "new thing is odd word"
+
+
+@pytest.mark.parametrize(
+    ("cells", "column", "message"),
+    [
+        (("a | b | c",), "triples", r"no row of the manifest has a column 'triples'; name one"),
+        (("a | b | c", "a | secret"), "kg", r"row 2, column 'kg': expected 'head \| relation \| tail'.* of 2 parts"),
+        (("a | | c",), "kg", r"row 1, column 'kg': .* got a triple of 2 parts"),
+        (("a | b | c | d",), "kg", r"of 4 parts"),
+    ],
+)
+def test_a_cell_of_another_form_is_named_without_what_it_says(cells: tuple[str], column: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as error:
+        read_triples(told(*cells), column, KnowledgeGraph([Concept(id="a", name="a")], [], name="a"))
+    assert "secret" not in str(error.value)
+
+
+def test_rows_have_the_columns_triples_and_these_go_with_shuffled_reports(
+    prepared: Prepared, manifest: Manifest
+) -> None:
+    cells = ["pneumothorax | is | present; chest tube | near | apex", "", "heart | is | enlarged"]
+    rows = Manifest([replace(r, extra={"kg": cells[i % 3]}) for i, r in enumerate(manifest)], manifest.root)
+    plain, graph = recipe("report_decoder.triples=kg"), prepared.graph
+    assert setup._triples(recipe(), rows, graph) is None
+    told = setup._triples(plain, rows, graph)
+    assert told is not None
+    sources = replace(prepared.sources, triples=told)
+    read = knowledge_rows(sources, 30)
+    assert read.unique[0] == Fact("pneumothorax", "is", "present")
+    assert len(read.unique) == 3
+    assert [len(facts) for facts in read.facts[:3]] == [2, 0, 1]
+    assert [len(facts) for facts in knowledge_rows(sources, 1).facts[:3]] == [1, 0, 1]
+    mixed = recipe("report_decoder.triples=kg", "data.shuffle_reports=true")
+    order = np.random.default_rng([mixed.seed, 77]).permutation(len(rows))
+    assert setup._triples(mixed, rows, graph) == tuple(told[i] for i in order), "as `_texts` shuffles the reports"
+
+
+@pytest.mark.slow
+def test_a_run_retrieves_the_columns_triples(manifest: Manifest, tmp_path: Path) -> None:
+    rows = Manifest([replace(r, extra={"kg": "pneumothorax | is | planted"}) for r in manifest], manifest.root)
+    run_recipe(recipe("report_decoder.triples=kg", "stages.1.steps=3"), rows, tmp_path / "run")
+    store = KnowledgeStore.load(tmp_path / "run" / "knowledge_store")
+    assert store.facts == (Fact("pneumothorax", "is", "planted"),)
+    assert store.search(0, k=1)[0].facts == store.facts
