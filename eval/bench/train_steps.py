@@ -127,7 +127,10 @@ def open_clip_steps(work: Work) -> Callable[[], None]:
     from open_clip_train.scheduler import cosine_lr
     from open_clip_train.train import train_one_epoch
 
+    from kvlp.models.plain_attention import use_plain_attention
+
     model: Any = deepcopy(work.prepared.model).to(memory_format=torch.contiguous_format)
+    use_plain_attention(model, plain=False)
     model.output_dict = True
     device, count = model.logit_scale.device, len(work.steps)
     named = list(model.named_parameters())

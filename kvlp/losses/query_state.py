@@ -37,6 +37,10 @@ class QueryStateLoss(nn.Module):
         self.balanced = balanced
         self.unmentioned = unmentioned
 
+    def counts(self, labels: Tensor, states: int) -> Tensor:
+        """Which pairs the loss looks at, of logits with so many states: (B, C) bool. Logits of others may be any."""
+        return self._state(labels, states) >= 0
+
     def forward(self, logits: Tensor, labels: Tensor) -> LossOutput:
         states = self.states or logits.shape[-1]
         if logits.ndim != 3 or logits.shape[2] != states or states not in (2, 3) or labels.shape != logits.shape[:2]:

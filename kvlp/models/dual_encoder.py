@@ -20,6 +20,7 @@ from open_clip.transformer import TextTransformer
 from torch import nn
 
 from kvlp.errors import ConfigError
+from kvlp.models.plain_attention import use_plain_attention
 
 __all__ = ["build_dual_encoder", "padding_is_exact"]
 
@@ -54,6 +55,7 @@ def build_dual_encoder(model_cfg: Mapping[str, Any], *, pretrained_towers: bool 
         raise ConfigError(f"model configuration: {type(error).__name__}: {error}") from error
     if isinstance(module.text, TextTransformer):
         module.text.transformer.register_forward_pre_hook(_crop_mask, with_kwargs=True)
+    use_plain_attention(module)
     return module
 
 

@@ -54,7 +54,7 @@ class PretrainTask(nn.Module):
     ) -> None:
         super().__init__()
         active = losses.active
-        self.parts, self.needs = active.parts, active.needs
+        self.parts, self.needs, self.taught = active.parts, active.needs, active.taught
         self.pad_id = pad_id
         # in this order: it is that of the parameters, and with it of the sum that is the gradient's norm
         self.learned = nn.ModuleDict({name: _numbers(part.learned()) for name, part in self.parts.items()})
@@ -115,7 +115,8 @@ class PretrainTask(nn.Module):
 
     def encode_shared(self, shared: dict[str, Tensor]) -> Features:
         """Embed the texts that all rows of a step share."""
-        return {name: self._embed(shared[name]) for name in shared if name in self.needs}
+        found = {name: self._embed(shared[name]) for name in shared if name in self.needs}
+        return {name: value if name in self.taught else value.detach() for name, value in found.items()}
 
     def _embed(self, tokens: Tensor, *, unit: bool = True) -> Tensor:
         """Embed (n, L) padded texts in order of length: a long one does not make all the others long."""

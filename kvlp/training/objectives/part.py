@@ -115,6 +115,10 @@ class LossPart(Strict):
         """Names of the features that it is computed from; a step that lacks one goes without this loss."""
         raise NotImplementedError
 
+    def taught(self) -> tuple[str, ...]:
+        """Those of them that its gradient reaches; what none of the losses teaches keeps no graph."""
+        return self.needs()
+
     def learned(self) -> dict[str, float]:
         """Where its own learned numbers begin; those called log_scale are kept between 0 and log 100."""
         return {}
@@ -171,3 +175,8 @@ class Active:
     def needs(self) -> frozenset[str]:
         """Every feature that some loss needs."""
         return frozenset(name for part in self.parts.values() for name in part.needs())
+
+    @property
+    def taught(self) -> frozenset[str]:
+        """Every feature that some loss teaches."""
+        return frozenset(name for part in self.parts.values() for name in part.taught())

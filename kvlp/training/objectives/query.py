@@ -37,6 +37,9 @@ class QueryPart(LossPart):
     def needs(self) -> tuple[str, ...]:
         return ("image_tokens", "queries", *(("text_emb",) if self.texts else ()))
 
+    def taught(self) -> tuple[str, ...]:
+        return tuple(name for name in self.needs() if name != "queries" or self.teach_texts)
+
     def samplers(self, sources: Sources) -> Samplers:
         from kvlp.training.texts import EntityPrompts
 
@@ -61,13 +64,14 @@ class QueryPart(LossPart):
         from kvlp.losses.output import LossOutput
 
         network, queries, labels = x.heads[self.head], x.features["queries"], x.batch["labels"]
-        queries = queries if self.teach_texts else queries.detach()
+        queries = queries if self.teach_texts else queries.detach()  # another loss may teach them
         if self.queries == "sentences":
             labels = _with_denials(labels)
-        images = loss(network(queries, x.features["image_tokens"]), labels)
+        asked = loss.counts(labels, network.settings["states"])
+        images = loss(network(queries, x.features["image_tokens"], asked), labels)
         if not self.texts:
             return LossOutput(images.total, images.parts)
-        texts = loss(network(queries, x.features["text_emb"][:, None]), labels)
+        texts = loss(network(queries, x.features["text_emb"][:, None], asked), labels)
         return LossOutput(images.total + texts.total, {**images.parts, "texts": texts.total.detach()})
 
 
