@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 import kvlp
+from kvlp.cli.progress import progress_line
 from kvlp.datasets.phantom import generate_phantom
 from kvlp.datasets.phantom.questions import phantom_questions
 from kvlp.errors import ConfigError
 from kvlp.training.fine_tune import FineTuneSettings
 from kvlp.training.recipe import load_recipe
-from kvlp.training.run import run_recipe
+from kvlp.training.run import Progress, run_recipe
 from kvlp.workflows.answers import fine_tune_answers
 
 SMOKE = [
@@ -60,7 +62,14 @@ def main(argv: list[str] | None = None) -> None:
         augment=False, blind=given.blind,
     )  # fmt: skip
     name = "answers-blind" if given.blind else "answers"
-    run = fine_tune_answers(checkpoint, questions, given.out / name, settings=settings)
+    began = time.monotonic()
+    with progress_line() as show:
+
+        def tell(done: int, total: int, loss: float) -> None:
+            rate = done / max(1e-6, time.monotonic() - began)
+            show(Progress("fine-tune", done, total, rate, (total - done) / rate, f"loss {loss:.3f}"))
+
+        run = fine_tune_answers(checkpoint, questions, given.out / name, settings=settings, progress=tell)
     sys.stdout.write("\n".join((*run.lines(), *run.notes)) + "\n")
 
 
