@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["SECTION_NAMES", "Section", "split_sections", "split_sentences"]
+__all__ = ["MAX_SENTENCE", "SECTION_NAMES", "Section", "is_abbreviated", "split_sections", "split_sentences"]
 
 #: what a header may say -> the section's name
 _HEADERS = {
@@ -39,6 +39,7 @@ _LONGEST_TITLE = max(len(t.split()) for t in _NAME_OF)
 # characters are searched several times faster than ones that begin with alternatives.)
 _BEHIND_HEADER = re.compile(r"[:\-\r\n]")
 _BLANKS = frozenset(" \t")
+_NO_TITLE = frozenset(".,;:!?)\r\n")
 _LAST_WORDS = frozenset(t.split()[-1] for t in _NAME_OF)
 _DECORATION = " \t>*#_"
 _LETTERS_AND_BLANKS = string.ascii_letters + " \t"
@@ -50,7 +51,7 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 #: longer ones are no sentences; they are cut at a blank, so that reading takes time linear in a text's length
-_MAX_SENTENCE = 1000
+MAX_SENTENCE = 1000
 _BREAK = re.compile(r"[.!?\r\n](?:(?<=[.!?])[.!?]*[\"')\]]*(?=\s|$|(?<=[a-z)]\.)[A-Z])|(?<=\r)\n|(?<=\n))")
 # A line that ends in one of these goes on in the next, whatever that begins with.
 _OPEN_END = re.compile(
@@ -109,6 +110,8 @@ def _headers(text: str) -> Iterator[tuple[str, int, int]]:
     a colon anywhere in capitals, or alone on a line in capitals."""
     done = 0
     for start, end, mark in _behind_headers(text):
+        if text[start - 1 : start] in _NO_TITLE:  # nearly all line breaks end here
+            continue
         first = max(done, start - 48)
         tail = text[first:start].rstrip(" \t*_")
         if not tail[-1:].isalpha():
@@ -158,7 +161,7 @@ def _ends_sentence(text: str, begin: int, first: int, last: int, end: int) -> bo
     """Whether what stands from `first` to `last`, marks or a line break, ends the sentence that starts at `begin`."""
     mark = text[first]
     if mark == "." and last == first + 1:
-        return not _abbreviates(text[max(begin, first - 8) : last])
+        return not is_abbreviated(text, begin, first)
     if mark in "\r\n":
         if last >= end or text[last] in "\r\n":
             return True
@@ -167,14 +170,19 @@ def _ends_sentence(text: str, begin: int, first: int, last: int, end: int) -> bo
     return mark != "?" or last > first + 1 or not (begin == first or text[first - 1].isspace())
 
 
+def is_abbreviated(text: str, begin: int, stop: int) -> bool:
+    """Whether a full stop belongs to an abbreviation or a list number, in the sentence that starts at `begin`."""
+    return _abbreviates(text[max(begin, stop - 8) : stop + 1])
+
+
 @lru_cache(maxsize=8192)
 def _abbreviates(tail: str) -> bool:
     return _ABBREVIATION.search(tail) is not None
 
 
 def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
-    while end - start > _MAX_SENTENCE:
-        cut = text.rfind(" ", start, start + _MAX_SENTENCE) + 1 or start + _MAX_SENTENCE
+    while end - start > MAX_SENTENCE:
+        cut = text.rfind(" ", start, start + MAX_SENTENCE) + 1 or start + MAX_SENTENCE
         _append(spans, text, start, cut)
         start = cut
     while start < end and text[start].isspace():

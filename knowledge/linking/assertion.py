@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import yaml
 
@@ -42,6 +42,7 @@ _Said: TypeAlias = tuple[str, str, Span, str]
 DOUBTS = ("unlikely", "possible", "alternative", "borderline", "probable")
 
 _MARKS = re.compile(r"[,;?()]|\s[-\u2013\u2014]{1,2}\s|(?<=[A-Za-z]{3})/(?=[A-Za-z]{3})")
+_MAY_BE_MARK = re.compile(r"[,;?(/ ](?:(?<! )|(?<= )[-\u2013\u2014])")
 _PARTS = {"rules", "ends", "separators", "verbs", "existential", "affirming", "sizes", "unasserted_types"}
 _LOOKS = ("forward", "backward", "around", "sentence")
 _ASKS = frozenset(":-\u2013\u2014")
@@ -88,8 +89,7 @@ class Word:
     triggers: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(NamedTuple):
     """An assertion, the span of the words that caused it, if any, and the grade of a doubt."""
 
     assertion: Assertion
@@ -214,39 +214,47 @@ class Clauses:
     ) -> None:
         self.text, self.start, self.end = text, start, end
         self._marks = [m.span() for m in _MARKS.finditer(text, start, end)] if _may_have_marks(text, start, end) else []
-        self._triggers = [w for w in words if w[2].triggers]
-        self._verbs = [w[0] for w in words if w[2].verb or (w[2].backward is not None and w[2].forward is None)]
-        self._verbs += [p[0] for p in predicates]
-        self.parts = self._cut(words, inside)
-        self._starts = [p.start for p in self.parts]
-        for at in self._verbs:
-            self.part_at(at).verb = True
-        for at, _, word in words:
+        self._asks = [mark for mark in self._marks if text[mark[0]] == "?"]
+        cuts = [(s, e, _MARK_CUTS.get(text[s], "end")) for s, e in self._marks if text[s] != "?"]
+        self._triggers, affirming, existing = [], [], []
+        verbs = [p[0] for p in predicates]
+        for hit in words:
+            first, last, word = hit
+            if word.triggers:
+                self._triggers.append(hit)
+            if word.verb or (word.backward is not None and word.forward is None):
+                verbs.append(first)
+            if word.ends or word.separator:
+                cuts.append((first, last, "end" if word.ends else word.separator))
+            if word.affirms:
+                affirming.append(first)
             if word.exists:
-                self.part_at(at).exists = True
+                existing.append(first)
+        self.parts = self._cut(sorted(cuts), inside)
+        self._starts = [p.start for p in self.parts]
+        for part in self.parts[1:] if affirming else ():
+            lead = len(text[part.start : part.end]) - len(text[part.start : part.end].lstrip())
+            part.affirms = part.start + lead in affirming
+        for at in verbs:
+            self.part_at(at).verb = True
+        for at in existing:
+            self.part_at(at).exists = True
 
-    def _cut(self, words: Sequence[Hit], inside: Sequence[Span]) -> list[_Part]:
-        marks = [(s, e, self.text[s]) for s, e in self._marks if self.text[s] != "?"]
-        cuts: list[tuple[int, int, Separator]] = [(s, e, _MARK_CUTS.get(c, "end")) for s, e, c in marks]
-        cuts += [(s, e, "end" if w.ends else w.separator) for s, e, w in words if w.ends or w.separator]
-        cuts.sort()
-        parts = [_Part(self.start, "")]
+    def _cut(self, cuts: Sequence[tuple[int, int, Separator]], inside: Sequence[Span]) -> list[_Part]:
+        last = _Part(self.start, "")
+        parts = [last]
         for start, end, separator in cuts:
-            if any(s < end and start < e for s, e in inside):
+            if _overlaps(start, end, inside):
                 continue
-            last = parts[-1]
-            if self.text[last.start : start].strip() or len(parts) == 1:
+            if len(parts) == 1 or self.text[last.start : start].strip():
                 last.end = start
-                parts.append(_Part(end, separator))
+                last = _Part(end, separator)
+                parts.append(last)
             else:
                 last.start = end
                 if _STRENGTH[separator] > _STRENGTH[last.separator]:
                     last.separator = separator
-        parts[-1].end = self.end
-        affirming = [s for s, _, w in words if w.affirms]
-        for part in parts[1:] if affirming else ():
-            lead = len(self.text[part.start : part.end]) - len(self.text[part.start : part.end].lstrip())
-            part.affirms = part.start + lead in affirming
+        last.end = self.end
         return parts
 
     def part_at(self, position: int) -> _Part:
@@ -255,7 +263,7 @@ class Clauses:
 
     def index_at(self, position: int) -> int:
         """The number of the part in which a position lies."""
-        return max(bisect_right(self._starts, position) - 1, 0)
+        return max(bisect_right(self._starts, position) - 1, 0) if len(self._starts) > 1 else 0
 
     def behind(self, items: Sequence[Span], position: int, *, commas: bool = False) -> list[int]:
         """Items before a position that something there speaks of: its own part's, and those of the list before it.
@@ -290,7 +298,7 @@ class Clauses:
         Args:
             items: spans of what may be asserted, in order.
         """
-        if not self._triggers and not any(self.text[s] == "?" for s, _ in self._marks):
+        if not self._triggers and not self._asks:
             return alternatives(self.text, items, [PRESENT] * len(items))
         for number, (start, _) in enumerate(items):
             self.part_at(start).items.append(number)
@@ -298,7 +306,7 @@ class Clauses:
         for number, hit in enumerate(self._triggers):
             self._apply(number, hit, items, said)
         self._question_marks(items, said)
-        rulings = [self._leave_open(item, _decide(s)) for item, s in zip(items, said, strict=True)]
+        rulings = [self._leave_open(i, _decide(s)) if s else PRESENT for i, s in zip(items, said, strict=True)]
         return alternatives(self.text, items, rulings)
 
     def _leave_open(self, item: Span, ruling: Ruling) -> Ruling:
@@ -409,6 +417,8 @@ class Clauses:
 
     def _enclosed(self, hit: Hit) -> bool:
         """Whether a trigger stands alone in parentheses, where it speaks of what is before them."""
+        if not self._marks:
+            return False
         before, after = self.text[self.start : hit[0]].rstrip(), self.text[hit[1] : self.end].lstrip()
         return before.endswith("(") and after.startswith(")")
 
@@ -418,9 +428,7 @@ class Clauses:
         return before[-1:] if self._answers(position) else []
 
     def _question_marks(self, items: Sequence[Span], said: list[list[_Said]]) -> None:
-        for start, end in self._marks:
-            if self.text[start] != "?":
-                continue
+        for start, end in self._asks:
             behind = [i for i, (s, _) in enumerate(items) if s >= end]
             after = [i for i in behind[:1] if _WORDS_BETWEEN.fullmatch(self.text, end, items[i][0])]
             before = [i for i, (_, e) in enumerate(items) if e <= start and not self.text[e:start].strip(" )")]
@@ -431,7 +439,9 @@ class Clauses:
 def alternatives(text: str, items: Sequence[Span], rulings: list[Ruling]) -> list[Ruling]:
     """Findings joined by "or" that nothing denies are alternatives, with those listed before them: all uncertain."""
     for i in range(len(items) - 1):
-        if items[i][1] >= items[i + 1][0] or Assertion.ABSENT in (rulings[i].assertion, rulings[i + 1].assertion):
+        if rulings[i].assertion is Assertion.ABSENT or rulings[i + 1].assertion is Assertion.ABSENT:
+            continue
+        if items[i][1] >= items[i + 1][0]:
             continue
         match = _OR.fullmatch(text, items[i][1], items[i + 1][0])
         if match is None:
@@ -446,7 +456,11 @@ def alternatives(text: str, items: Sequence[Span], rulings: list[Ruling]) -> lis
 
 
 def _may_have_marks(text: str, start: int, end: int) -> bool:
-    return any(text.find(mark, start, end) >= 0 for mark in (",", ";", "?", "(", "/", " -", " \u2013", " \u2014"))
+    return _MAY_BE_MARK.search(text, start, end) is not None
+
+
+def _overlaps(start: int, end: int, spans: Sequence[Span]) -> bool:
+    return True in [first < end and start < last for first, last in spans]
 
 
 def _decide(said: list[_Said]) -> Ruling:

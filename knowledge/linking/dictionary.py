@@ -12,15 +12,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from typing import Generic, TypeAlias, TypeVar
 
-from kvlp.knowledge.linking.normalise import normalise
+from kvlp.knowledge.linking.normalise import Normal, normalise
 
 __all__ = ["Dictionary", "beginnings_of", "expand"]
 
 T = TypeVar("T")
 Found: TypeAlias = "tuple[int, int, T]"
-_CROSSES = re.compile(r"[,;:()\[\]!?]|\.\s|\n\s*\n")
+#: groups that a phrase belongs to, with what it means there; none where it only begins a phrase
+Meanings: TypeAlias = "tuple[tuple[int, T], ...]"
+# begins with a set of characters and looks back from there: that is searched several times faster
+_CROSSES = re.compile(r"[,;:()\[\]!?.\n](?:(?<=[,;:()\[\]!?])|(?<=\.)\s|(?<=\n)\s*\n)")
+_NOTHING = (None,)
 _PLAIN = re.compile(r"[a-z0-9 ]*")
 _GROUP = re.compile(r"\(([^()]*)\)")
 
@@ -47,8 +52,6 @@ class Dictionary(Generic[T]):
                 self._meanings[phrase] = (*self._meanings.get(phrase, ()), (number, meaning))
         self._meanings.pop("", None)
         self._size = sum(map(bool, self._meanings.values()))
-        # words with which longer phrases begin
-        self._first_words = {b for b in beginnings if " " not in b}
 
     def __len__(self) -> int:
         return self._size
@@ -56,37 +59,46 @@ class Dictionary(Generic[T]):
     def find(self, text: str) -> list[list[Found]]:
         """Find all phrases: for each group a list of (start, end, meaning), in order, apart from each other."""
         normal = normalise(text)
-        whole, span = normal.text + " ", normal.span if normal.shifted else _same
-        meanings_of, find, first_words = self._meanings.get, whole.find, self._first_words
+        words, meanings_of = normal.text.split(" "), self._meanings.get
+        # of each word alone, and with the next one: most words begin nothing longer
+        pairs = map(meanings_of, map(" ".join, pairwise(words)))
         hits: list[list[Found]] = [[] for _ in range(self._n_groups)]
         done = [0] * self._n_groups
         first = 0
-        for word in normal.text.split(" "):
-            stop = end_of_word = first + len(word)
-            meanings = meanings_of(word)
-            if meanings is not None:
-                found = [(stop, meanings)]
-                if word in first_words:
-                    while meanings is not None and (stop := find(" ", stop + 1)) > 0:
-                        meanings = meanings_of(whole[first:stop])
-                        if meanings:
-                            found.append((stop, meanings))
-                    found.reverse()
-                for stop, meanings in found:
-                    if meanings:
-                        start, end = span(first, stop)
-                        if stop > end_of_word and _CROSSES.search(text, start, end):
-                            continue
-                        for group, meaning in meanings:
-                            if first >= done[group]:
-                                hits[group].append((start, end, meaning))
-                                done[group] = stop
-            first = end_of_word + 1
-        return hits
+        for word, meanings, longer in zip(words, map(meanings_of, words), chain(pairs, _NOTHING), strict=True):
+            stop = first + len(word)
+            if longer is not None:
+                for end, said in self._phrases(text, normal, first, stop):
+                    for group, meaning in said:
+                        if first >= done[group]:
+                            hits[group].append((first, end, meaning))
+                            done[group] = end
+            elif meanings:
+                for group, meaning in meanings:
+                    if first >= done[group]:
+                        hits[group].append((first, stop, meaning))
+                        done[group] = stop
+            first = stop + 1
+        return [[(*normal.span(s, e), m) for s, e, m in group] for group in hits] if normal.shifted else hits
 
-
-def _same(start: int, end: int) -> tuple[int, int]:
-    return start, end
+    def _phrases(self, text: str, normal: Normal, first: int, stop: int) -> list[tuple[int, Meanings[T]]]:
+        """The phrases that begin with a word, the longest first: where each ends, and what it means."""
+        whole, meanings_of = normal.text, self._meanings.get
+        meanings = meanings_of(whole[first:stop])
+        found = [(stop, meanings)] if meanings else []
+        length, word = len(whole), stop
+        while stop < length:
+            stop = whole.find(" ", stop + 1)
+            if stop < 0:
+                stop = length
+            meanings = meanings_of(whole[first:stop])
+            if meanings:
+                found.insert(0, (stop, meanings))
+            elif meanings is None:
+                break
+        if found and found[0][0] > word and _CROSSES.search(text, *normal.span(first, found[0][0])) is not None:
+            return [f for f in found if f[0] == word or not _CROSSES.search(text, *normal.span(first, f[0]))]
+        return found
 
 
 def beginnings_of(phrases: Iterable[str]) -> set[str]:

@@ -75,6 +75,10 @@ class Spelling:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_fixed": {}}  # no words of reports in a pickle
 
+    def knows(self, text: str) -> bool:
+        """Whether all words of a part of a text are known, so that nothing in it is to be put right."""
+        return text.isascii() and self._known.issuperset(text.translate(_LETTERS).split())
+
     def edits(self, text: str) -> list[Edit]:
         """What to put right in a text; mostly nothing, which costs next to nothing."""
         words = text.translate(_LETTERS).split() if text.isascii() else _WORD.findall(text.lower())

@@ -18,7 +18,7 @@ import yaml
 
 from kvlp.errors import ConfigError, DataError
 
-__all__ = ["check_language", "known_language", "language_of"]
+__all__ = ["check_language", "known_language", "language_of", "may_be_foreign"]
 
 #: characters that are looked at; a report tells its language sooner
 _LOOKED_AT = 2000
@@ -76,6 +76,11 @@ def language_of(text: str) -> str | None:
     n_english = sum(w in english for w in words)
     enough = n >= _FEWEST_FOREIGN and n >= _LEAST_SHARE * len(words) and n >= _LEAST_RATIO * n_english
     return name if enough and len({w for w in foreign if name in languages[w]}) >= _FEWEST_FOREIGN else None
+
+
+def may_be_foreign(text: str) -> bool:
+    """Whether a part of a text has anything that tells of another language; a text of parts that have not has not."""
+    return not (text.isascii() and _words().languages.keys().isdisjoint(text.lower().split()))
 
 
 def _script(text: str) -> str | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -11,18 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from kvlp.errors import DataError, KnowledgeError
 from kvlp.knowledge.linking.abbreviations import abbreviation_edits, finder
 from kvlp.knowledge.linking.ambiguity import Sense, resolve
-from kvlp.knowledge.linking.assertion import PRESENT, Clauses, Ruling, Word, alternatives, read_rules
-from kvlp.knowledge.linking.attributes import AttributeReader
 from kvlp.knowledge.linking.collection import nothing_collected
-from kvlp.knowledge.linking.dictionary import Dictionary
 from kvlp.knowledge.linking.fuzzy import Spelling
-from kvlp.knowledge.linking.language import check_language, known_language
-from kvlp.knowledge.linking.lexicon import ALSO_WORDS, Entry, Lexicon, LinkerOptions, lexicon_of
-from kvlp.knowledge.linking.mention import Mention, Remembered
+from kvlp.knowledge.linking.language import check_language, known_language, may_be_foreign
+from kvlp.knowledge.linking.lexicon import Lexicon, LinkerOptions, lexicon_of
+from kvlp.knowledge.linking.mention import Mention, Row, add_moved
+from kvlp.knowledge.linking.pieces import FIRST, cut, sentences_of
 from kvlp.knowledge.linking.rewriting import Edit, Rewriting
-from kvlp.knowledge.linking.statements import Statement, find_statements
-from kvlp.knowledge.sections import split_sections, split_sentences
-from kvlp.typing import Assertion, PathLike
+from kvlp.knowledge.linking.sentence import SentenceReader, in_capitals
+from kvlp.typing import PathLike
 
 if TYPE_CHECKING:
     from kvlp.knowledge.graph import KnowledgeGraph
@@ -31,27 +27,31 @@ if TYPE_CHECKING:
 __all__ = ["EntityLinker", "Mention"]
 
 Span: TypeAlias = tuple[int, int]
-_CONCEPT, _WORD, _SUBJECT, _PREDICATE, _CUE = range(5)
-_SHARES_HEAD = re.compile(r"(?<![^\W\d_])([^\W\d_]+)(?:\s+(?:and|or|nor|and/or)\s+|/)\Z", re.IGNORECASE)
-_OPPOSITE = {Assertion.PRESENT: Assertion.ABSENT, Assertion.ABSENT: Assertion.PRESENT}
-_EXACT = 1.0
-#: a sentence of more characters that is all capitals tells no abbreviation from a word
-_SHOUTED = 20
 _LONGEST_REMEMBERED = 300
+#: pieces that belong together; where there are more, the rest of a text is read as a whole
+_MOST_JOINED = 4
 #: so many characters have so many mentions that a search for garbage among them takes longer than reading
 _VERY_LONG = 100_000
-_Hit: TypeAlias = tuple[int, int, Entry]
+_UNKNOWN: Any = object()
 
 
-class _Found(NamedTuple):
-    """A concept in a sentence before it is ruled on."""
+class _Said(NamedTuple):
+    """What a piece of a text says."""
 
-    concept: str
-    span: Span
-    anchor: Span
-    score: float
-    asserted: bool
-    statement: Statement | None = None
+    #: where a sentence starts in it, the section that begins there or None, and its mentions
+    parts: tuple[tuple[int, str | None, tuple[Row, ...]], ...]
+    #: whether it is English, and all its words are known
+    plain: bool
+    #: whether some mention may mean several concepts
+    ambiguous: bool
+
+
+class _Read(NamedTuple):
+    """What a text says."""
+
+    mentions: list[Mention]
+    plain: bool
+    ambiguous: bool
 
 
 class EntityLinker:
@@ -92,26 +92,24 @@ class EntityLinker:
             tuple(types) if types is not None else None, spelling, abbreviations, attributes, language
         )
         self._set_up(graph.content_hash, lexicon_of(graph, types, attributes=attributes), options)
-        self._candidates = candidates
+        self._sentence.candidates = candidates
         self._remember = remember
 
     def _set_up(self, graph_hash: str, lexicon: Lexicon, options: LinkerOptions) -> None:
         self.graph_hash, self._lexicon, self.options = graph_hash, lexicon, options
         self._language = known_language(options.language)
-        self._candidates = None
-        self._memory: dict[tuple[str, bool], tuple[Remembered, ...]] = {}
-        self._asserted, self._surfaces, said = lexicon.asserted, lexicon.surfaces, lexicon.said
-        self._attributes = AttributeReader(lexicon.anatomy) if lexicon.anatomy else None
-        cues = self._attributes.words if self._attributes else {}
-        groups: list[dict[str, Any]] = [self._surfaces, read_rules().words, said.subjects, said.predicates, cues]
-        self._dictionary: Dictionary[Any] = Dictionary(groups, lexicon.beginnings)
-        self._ambiguous = frozenset(self._surfaces[form].concept for form in lexicon.senses)
+        #: piece -> what it says, None where it goes on in the next one; for other texts, and those all in capitals
+        self._memory: tuple[dict[str, _Said | None], dict[str, _Said | None]] = ({}, {})
+        self._sentence = SentenceReader(lexicon)
+        self._ambiguous = frozenset(lexicon.surfaces[form].concept for form in lexicon.senses)
         self._menders: list[Callable[[str], list[Edit]]] = []
+        self._spelling = None
         if options.spelling:
-            self._menders.append(
-                Spelling(self._surfaces, [p for group in groups[1:] for p in group], lexicon.words).edits
-            )
-        if options.abbreviations != "none":
+            phrases = [p for group in self._sentence.groups[1:] for p in group]
+            self._spelling = Spelling(lexicon.surfaces, phrases, lexicon.words)
+            self._menders.append(self._spelling.edits)
+        self._abbreviations = options.abbreviations != "none"
+        if self._abbreviations:
             self._menders.append(partial(abbreviation_edits, find=finder(options.abbreviations)))
 
     def save(self, path: PathLike) -> Path:
@@ -122,7 +120,7 @@ class EntityLinker:
         """
         from kvlp.knowledge.linking.saved import save_linker
 
-        if self._candidates is not None:
+        if self._sentence.candidates is not None:
             raise KnowledgeError("a linker with candidates cannot be saved: they have an index of their own")
         return save_linker(Path(path), self.graph_hash, self._lexicon, self.options)
 
@@ -160,81 +158,97 @@ class EntityLinker:
             return self._link(text)
 
     def _link(self, text: str) -> list[Mention]:
-        if self._language is not None:
-            check_language(text)
+        found = self._read(text) if len(text) < _VERY_LONG else None
+        rewritings: list[Rewriting] = []
+        if found is None or not found.plain or (self._abbreviations and "(" in text):
+            if self._language is not None:
+                check_language(text)
+            rewritings = self._rewritten(text)
+            if rewritings:
+                text, found = rewritings[-1].text, None
+            found = found or self._read(text)
+        mentions = found.mentions
+        if found.ambiguous:
+            mentions = resolve(text, mentions, self._lexicon.senses, self._ambiguous)
+        for rewriting in reversed(rewritings):
+            mentions = [rewriting.restore(m) for m in mentions]
+        return mentions
+
+    def _rewritten(self, text: str) -> list[Rewriting]:
+        """The text with misspelt words put right, and that with abbreviations written out, where there are any."""
         rewritings: list[Rewriting] = []
         for mend in self._menders:
             edits = mend(text)
             if edits:
                 rewritings.append(Rewriting(text, edits))
                 text = rewritings[-1].text
-        mentions = resolve(text, self._read(text), self._lexicon.senses, self._ambiguous)
-        for rewriting in reversed(rewritings):
-            mentions = [rewriting.restore(m) for m in mentions]
-        return mentions
+        return rewritings
 
-    def _read(self, text: str) -> list[Mention]:
-        capitals = text.isupper()
+    def _read(self, text: str) -> _Read:
         mentions: list[Mention] = []
-        for section in split_sections(text):
-            for start, end in split_sentences(text, section.start, section.end):
-                for found in self._read_sentence(text[start:end], capitals=capitals):
-                    mentions.append(found.at(start, section.name))
-        return mentions
+        plain, ambiguous, section = True, False, "other"
+        for start, said in self._pieces(text):
+            for by, name, rows in said.parts:
+                if name is not None:
+                    section = name
+                if rows:
+                    add_moved(rows, start + by, section, mentions)
+            if said.ambiguous:
+                ambiguous = True
+            if not said.plain:
+                plain = False
+        return _Read(mentions, plain, ambiguous)
 
-    def _read_sentence(self, sentence: str, *, capitals: bool) -> tuple[Remembered, ...]:
-        """What a sentence says, wherever it stands: reports repeat theirs, so it is remembered."""
-        known = self._memory.get((sentence, capitals))
-        if known is None:
-            known = tuple(map(Remembered, self._link_sentence(sentence, capitals=capitals)))
-            if len(sentence) <= _LONGEST_REMEMBERED and self._remember > 0:
-                if len(self._memory) >= self._remember:
-                    self._memory.clear()
-                self._memory[sentence, capitals] = known
-        return known
+    def _pieces(self, text: str) -> Iterator[tuple[int, _Said]]:
+        """What the pieces of a text say, each with the place where it starts."""
+        capitals = text.isupper()
+        memory = self._memory[capitals]
+        start, held, joined = -len(FIRST), "", 0
+        for piece in cut(text) if self._remember > 0 else (FIRST + text,):
+            if held:
+                piece = held + piece
+            said = memory.get(piece, _UNKNOWN)
+            if said is _UNKNOWN:
+                said = self._remembered(piece, capitals=capitals)
+            if said is not None:
+                yield start, said
+                start, held, joined = start + len(piece), "", 0
+            elif joined < _MOST_JOINED and len(piece) < _LONGEST_REMEMBERED:
+                held, joined = piece, joined + 1
+            else:
+                break
+        if start < len(text):  # the rest as a whole
+            rest = text[start:] if start >= 0 else FIRST + text
+            said = self._say(rest, capitals=capitals, last=True)
+            if said is not None:
+                yield start, said
 
-    def _link_sentence(self, sentence: str, *, capitals: bool) -> list[Mention]:
-        """Link one sentence by itself: all that is said of a concept stands in its sentence."""
-        hits: list[list[tuple[int, int, Any]]] = self._dictionary.find(sentence)
-        if self._candidates is not None:
-            hits[_CONCEPT] = self._with_candidates(sentence, hits, self._candidates)
-        if not hits[_CONCEPT] and not hits[_SUBJECT]:
-            return []
-        hits[_CONCEPT] = list(self._with_shared_heads(sentence, hits[_CONCEPT], capitals=capitals))
-        if not hits[_CONCEPT] and not hits[_SUBJECT]:
-            return []
-        found = sorted(_sentence(sentence, hits, self._asserted), key=_place)
-        if self._attributes is None:
-            return found
-        asserted = [self._asserted[m.concept] for m in found]
-        return self._attributes(sentence, found, asserted, hits[_CUE], hits[_WORD])
+    def _remembered(self, piece: str, *, capitals: bool) -> _Said | None:
+        said = self._say(piece, capitals=capitals, last=not piece.endswith("."))
+        if len(piece) <= _LONGEST_REMEMBERED and self._remember > 0:
+            if sum(map(len, self._memory)) >= self._remember:
+                self.forget()
+            self._memory[capitals][piece] = said
+        return said
 
-    def _with_candidates(
-        self, text: str, hits: list[list[tuple[int, int, Any]]], candidates: CandidateLinker
-    ) -> list[_Hit]:
-        """Add what looks like a surface; words of anatomy, statements and attributes may be part of it."""
-        covered = [(s, e) for s, e, entry in hits[_CONCEPT] if entry.asserted] + [(s, e) for s, e, _ in hits[_WORD]]
-        described = [(s, e) for s, e, entry in hits[_CONCEPT] if not entry.asserted]
-        described += [(s, e) for group in hits[_SUBJECT:] for s, e, _ in group]
-        found = [
-            (start, end, Entry(concept, score, self._asserted[concept], capitals=False))
-            for start, end, concept, score in candidates.find(text, covered, described)
-        ]
-        return sorted([*hits[_CONCEPT], *found], key=lambda hit: hit[:2])
+    def _say(self, piece: str, *, capitals: bool, last: bool) -> _Said | None:
+        """Read a piece; None where it belongs together with the next one."""
+        sentences = sentences_of(piece, last=last)
+        if sentences is None:
+            return None
+        parts = []
+        for section, start, end in sentences:
+            rows = self._sentence(piece[start:end], capitals=capitals)
+            if rows or section is not None:
+                parts.append((start, section, rows))
+        ambiguous = bool(self._ambiguous) and any(row[0] in self._ambiguous for _, _, rows in parts for row in rows)
+        return _Said(tuple(parts), self._is_plain(piece), ambiguous)
 
-    def _with_shared_heads(self, text: str, hits: list[_Hit], *, capitals: bool) -> Iterator[_Hit]:
-        """Leave out words that look like abbreviations; add what shares a head ("pleural or pericardial effusion")."""
-        for hit in hits:
-            start, end, entry = hit
-            if entry.capitals and not _in_capitals(text, hit, capitals=capitals):
-                continue
-            head = text[start:end].split()
-            if len(head) > 1 and text[max(0, start - 30) : start].rstrip().lower().endswith(("and", "or", "/")):
-                match = _SHARES_HEAD.search(text, max(0, start - 30), start)
-                other = self._surfaces.get(f"{match[1]} {head[-1]}".lower()) if match else None
-                if match and other is not None and other.concept != entry.concept:
-                    yield match.start(1), end, other
-            yield hit
+    def _is_plain(self, piece: str) -> bool:
+        """Whether it may be in no other language than English, and has no word that nobody knows."""
+        if self._language is not None and may_be_foreign(piece.removeprefix(FIRST)):
+            return False
+        return self._spelling is None or self._spelling.knows(piece)
 
     @property
     def senses(self) -> Mapping[str, tuple[Sense, ...]]:
@@ -243,17 +257,18 @@ class EntityLinker:
 
     def covered(self, text: str) -> list[Span]:
         """Spans of all that surfaces, rules, statements and attributes know in a text, in order; they may overlap."""
-        concepts, *others = self._dictionary.find(text)
+        concepts, *others = self._sentence.dictionary.find(text)
         capitals = text.isupper()
-        surfaces = [h for h in concepts if not h[2].capitals or _in_capitals(text, h, capitals=capitals)]
+        surfaces = [h for h in concepts if not h[2].capitals or in_capitals(text, h, capitals=capitals)]
         return sorted((start, end) for group in (surfaces, *others) for start, end, _ in group)
 
     def forget(self) -> None:
         """Forget the remembered sentences."""
-        self._memory.clear()
+        for memory in self._memory:
+            memory.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_memory": {}}  # no report text in a pickle
+        return {**self.__dict__, "_memory": ({}, {})}  # no report text in a pickle
 
     def link_many(self, texts: Iterable[str]) -> list[list[Mention]]:
         """Link many texts.
@@ -268,106 +283,3 @@ class EntityLinker:
             except DataError as error:
                 raise DataError(f"text {number}: {error}") from None
         return found
-
-
-def _place(mention: Mention) -> tuple[int, int]:
-    return mention.start, mention.end
-
-
-def _in_capitals(text: str, hit: tuple[int, int, Entry], *, capitals: bool) -> bool:
-    surface = text[hit[0] : hit[1]]
-    if not (surface[:-1] if surface[-1] == "s" and len(surface) > 2 else surface).isupper():
-        return False
-    return surface.lower() not in ALSO_WORDS or not (capitals or (len(text) > _SHOUTED and text.isupper()))
-
-
-def _sentence(text: str, hits: list[list[tuple[int, int, Any]]], asserted: dict[str, bool]) -> list[Mention]:
-    concepts, words, subjects, predicates = hits[:_CUE]
-    if True in [w.triggers for _, _, w in words] or (subjects and predicates) or "?" in text:
-        predicates = _true_predicates(predicates, words, concepts)
-        inside = [(s, t) for group in (concepts, subjects, predicates) for s, t, _ in group]
-        clauses = Clauses(text, 0, len(text), words, inside, [(s, t) for s, t, _ in predicates] if subjects else ())
-        found = _merge(concepts, find_statements(clauses, subjects, predicates), asserted)
-        rulings = clauses.rule([f.anchor for f in found if f.asserted])
-    else:  # nothing but names
-        found = [_Found(e.concept, (s, t), (s, t), e.score, e.asserted) for s, t, e in concepts]
-        items = [f.anchor for f in found if f.asserted]
-        rulings = alternatives(text, items, [PRESENT] * len(items))
-    ruled = iter(rulings)
-    return [_mention(text, f, next(ruled) if f.asserted else None) for f in found]
-
-
-def _true_predicates(
-    predicates: list[tuple[int, int, Any]],
-    words: Sequence[tuple[int, int, Word]],
-    concepts: Sequence[tuple[int, int, Any]],
-) -> list[tuple[int, int, Any]]:
-    """Leave out what is part of a longer phrase ("clear of") or stands before a finding ("increased opacities")."""
-    if not predicates:
-        return []
-    longer = [(s, e) for s, e, w in words if w.triggers or w.hides]
-    heads = {s for s, _, e in concepts if e.asserted}
-    return [p for p in predicates if p[1] + 1 not in heads and not any(_is_part(p[0], p[1], s, e) for s, e in longer)]
-
-
-def _is_part(start: int, end: int, whole_start: int, whole_end: int) -> bool:
-    return whole_start <= start and end <= whole_end and (start, end) != (whole_start, whole_end)
-
-
-def _merge(
-    concepts: Sequence[tuple[int, int, Entry]], statements: Sequence[Statement], asserted: dict[str, bool]
-) -> list[_Found]:
-    """Concepts of the dictionary and of statements together, without doubles, in order of their anchors."""
-    found = []
-    for st in statements:
-        if _named_whole(st, concepts):
-            continue
-        together = st.says is Assertion.PRESENT and abs(st.predicate[0] - st.subject[1]) < 40
-        span = st.span if together else st.subject
-        found.append(_Found(st.concept, span, st.predicate, _EXACT, asserted[st.concept], st))
-    said = list(found)
-    for start, end, e in concepts:
-        if not said or not any(_covers(f, start, end, e.concept) for f in said):
-            found.append(_Found(e.concept, (start, end), (start, end), e.score, e.asserted))
-    return sorted(found, key=lambda f: (f.anchor, f.span, f.concept))
-
-
-def _named_whole(statement: Statement, concepts: Sequence[tuple[int, int, Entry]]) -> bool:
-    """Whether the graph has a name of another meaning for all of an abnormal statement: "ectatic aorta"."""
-    if statement.says is Assertion.ABSENT:
-        return False
-    start, end = statement.span
-    doubtful = statement.says is Assertion.UNCERTAIN
-    return any(s <= start and end <= t and (doubtful or e.concept != statement.concept) for s, t, e in concepts)
-
-
-def _covers(found: _Found, start: int, end: int, concept: str) -> bool:
-    """Whether a statement makes a surface needless: it lies in the statement's span, or means the same there."""
-    if found.span[0] <= start and end <= found.span[1]:
-        return True
-    whole = found.statement.span if found.statement else found.span
-    return found.concept == concept and start < whole[1] and whole[0] < end
-
-
-def _mention(text: str, found: _Found, ruling: Ruling | None) -> Mention:
-    assertion = ruling.assertion if ruling else Assertion.PRESENT
-    trigger = ruling.trigger if ruling else None
-    doubt = ruling.doubt if ruling else ""
-    statement = found.statement
-    if statement is not None and statement.says is not Assertion.PRESENT:
-        if assertion is Assertion.PRESENT:
-            assertion, trigger = statement.says, statement.predicate
-            doubt = "borderline" if assertion is Assertion.UNCERTAIN else ""
-        elif statement.says is Assertion.ABSENT and not _bare_no(text, trigger):
-            assertion = _OPPOSITE.get(assertion, assertion)
-    start, end = found.span
-    first, last = trigger or (None, None)
-    said = text[first:last] if trigger else None
-    return Mention(
-        found.concept, text[start:end], start, end, assertion, said, first, last, score=found.score, doubt=doubt
-    )
-
-
-def _bare_no(text: str, trigger: Span | None) -> bool:
-    """Whether a denial is a "no" in front of a normal statement: a slip, since only "not" turns one round."""
-    return trigger is not None and text[slice(*trigger)].lower().split()[:1] == ["no"]

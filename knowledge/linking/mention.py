@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
 
 from kvlp.typing import Assertion
 
-__all__ = ["Cues", "Mention", "Remembered", "moved"]
+__all__ = ["Cues", "Mention", "Row", "add_moved", "moved", "row_of"]
 
 #: (attribute, start, end) of words that attributes come from
-Cues = tuple[tuple[str, int, int], ...]
+Cues: TypeAlias = tuple[tuple[str, int, int], ...]
+#: a mention without its section, with places in its sentence: what the linker remembers
+Row: TypeAlias = tuple[
+    str, str, int, int, Assertion, str | None, int | None, int | None,
+    float, str, str, tuple[str, ...], str, str, str, Cues,
+]  # fmt: skip
 
 
 class Mention(NamedTuple):
@@ -69,25 +75,24 @@ def moved(mention: Mention, by: int) -> Mention:
     return tuple.__new__(Mention, (*place, *mention[8:-1], cues))
 
 
-class Remembered:
-    """A mention in a sentence by itself, from which one in a report is made.
+def row_of(mention: Mention) -> Row:
+    """The mention without its section, with places in its sentence."""
+    return (*mention[:8], *mention[9:])
 
-    Args:
-        mention: with places in its sentence.
-    """
 
-    __slots__ = ("_after", "_cues", "_mention")
-
-    def __init__(self, mention: Mention) -> None:
-        self._mention = mention
-        self._after = mention[9:-1]  # what stands between section and cues
-        self._cues = mention.cues
-
-    def at(self, start: int, section: str) -> Mention:
-        """The mention where its sentence starts there."""
-        concept, surface, first, last, assertion, trigger, from_, to, *_ = self._mention
-        if from_ is not None and to is not None:
-            from_, to = from_ + start, to + start
-        cues = tuple([(name, a + start, b + start) for name, a, b in self._cues]) if self._cues else ()
-        place = (concept, surface, first + start, last + start, assertion, trigger, from_, to, section)
-        return tuple.__new__(Mention, (*place, *self._after, cues))
+def add_moved(rows: Iterable[Row], by: int, section: str, mentions: list[Mention]) -> None:
+    """Add the mentions of a sentence that starts there, in that section. (Spelt out: it is what reading costs.)"""
+    new, add = tuple.__new__, mentions.append
+    for (
+        concept, surface, start, end, assertion, trigger, first, last, score, doubt, side, location, severity, change,
+        status, cues,
+    ) in rows:  # fmt: skip
+        if first is not None and last is not None:
+            first += by
+            last += by
+        if cues:
+            cues = tuple([(name, a + by, b + by) for name, a, b in cues])
+        add(new(Mention, (
+            concept, surface, start + by, end + by, assertion, trigger, first, last, section, score, doubt, side,
+            location, severity, change, status, cues,
+        )))  # fmt: skip

@@ -41,6 +41,7 @@ def _fold_char(char: str) -> str:
 
 
 _TABLE = _Table({code: _fold_char(chr(code)) for code in range(128)})
+_ASCII = bytes([ord(_TABLE[min(code, 127)]) for code in range(256)])
 
 
 class Normal:
@@ -75,9 +76,14 @@ class Normal:
 
 def normalise(raw: str) -> Normal:
     """Normalise a text; linear in its length."""
-    text = raw.translate(_TABLE)
-    if _ODD not in text and _RUNS.search(raw) is None:
-        return Normal(text)
+    if raw.isascii():
+        text = raw.encode().translate(_ASCII).decode()
+        if "  " not in text or _RUNS.search(raw) is None:
+            return Normal(text)
+    else:
+        text = raw.translate(_TABLE)
+        if _ODD not in text and _RUNS.search(raw) is None:
+            return Normal(text)
     pieces: list[str] = []
     at, back = [0], [0]
     done = length = 0

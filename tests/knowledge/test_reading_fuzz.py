@@ -60,7 +60,7 @@ def made(rng: random.Random, words: list[str]) -> str:
 
 def texts(linker: EntityLinker, count: int, seed: int) -> Iterator[str]:
     rng = random.Random(seed)
-    words = [w for phrase in list(linker._dictionary._meanings)[::7] for w in phrase.split()]
+    words = [w for phrase in list(linker._sentence.dictionary._meanings)[::7] for w in phrase.split()]
     for _ in range(count):
         yield made(rng, words)
 

@@ -113,7 +113,7 @@ def test_where_nothing_can_be_written_is_named(chest: KnowledgeGraph, tmp_path: 
 
 def test_candidates_are_not_saved(chest: KnowledgeGraph, tmp_path: Path) -> None:
     linker = EntityLinker(chest)
-    linker._candidates = object()  # type: ignore[assignment]
+    linker._sentence.candidates = object()  # type: ignore[assignment]
     with pytest.raises(KnowledgeError, match="candidates cannot be saved"):
         linker.save(tmp_path / "linker")
 
