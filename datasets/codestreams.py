@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kvlp.errors import ImageError
 
-__all__ = ["JPEG_MAGIC", "PNG_MAGIC", "PngHeader", "check_png", "jpeg_size", "png_header", "stream_size"]
+__all__ = ["JPEG_MAGIC", "PNG_MAGIC", "PngHeader", "inflate_png", "jpeg_size", "png_header", "stream_size"]
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -51,13 +51,14 @@ def png_header(data: bytes) -> PngHeader:
     return PngHeader(width, height, depth, colour, bool(interlaced))
 
 
-def check_png(data: bytes, header: PngHeader) -> None:
-    """Verify chunk lengths and checksums, and that the pixel data inflate to exactly all rows.
+def inflate_png(data: bytes, header: PngHeader, *, keep: bool = True) -> bytes:
+    """Verify chunk lengths and checksums, and that the pixel data inflate to exactly all rows; return these bytes.
 
-    A common decoder shows the missing rows of a short PNG as black without a word. Memory stays bounded.
+    A common decoder shows the missing rows of a short PNG as black without a word. Memory stays bounded; without `keep`
+    the rows are only counted, a piece at a time, and nothing is returned.
     Raises: ImageError naming what is cut off or damaged.
     """
-    inflater, total, position = zlib.decompressobj(), 0, 8
+    inflater, total, position, rows = zlib.decompressobj(), 0, 8, bytearray()
     kind = b""
     while kind != b"IEND":
         if position + 12 > len(data):
@@ -70,23 +71,26 @@ def check_png(data: bytes, header: PngHeader) -> None:
         if zlib.crc32(body, zlib.crc32(kind)) != struct.unpack_from(">I", data, end - 4)[0]:
             raise ImageError("PNG is damaged: the checksum of a chunk is wrong")
         if kind == b"IDAT":
-            total += _inflate(inflater, body, header.raw_bytes - total)
+            total += _inflate(inflater, body, header.raw_bytes - total, rows if keep else None)
         position = end
     if total < header.raw_bytes:
         raise ImageError(f"PNG is cut off: {total} of {header.raw_bytes} bytes of pixel data")
+    return bytes(rows)
 
 
-def _inflate(inflater: zlib._Decompress, body: memoryview, room: int) -> int:
-    """Count the bytes that `body` inflates to, a piece at a time. Raises: ImageError above `room`."""
+def _inflate(inflater: zlib._Decompress, body: memoryview, room: int, rows: bytearray | None) -> int:
+    """Count the bytes that `body` inflates to, a piece at a time, into `rows`. Raises: ImageError above `room`."""
     count, rest = 0, bytes(body)
     while rest:
         try:
-            piece = len(inflater.decompress(rest, 1 << 20))
+            piece = inflater.decompress(rest, 1 << 20)
         except zlib.error as problem:
             raise ImageError(f"PNG is damaged: {problem}") from problem
-        count, rest = count + piece, inflater.unconsumed_tail
+        count, rest = count + len(piece), inflater.unconsumed_tail
         if count > room:
             raise ImageError("PNG is damaged: more pixel data than its header allows")
+        if rows is not None:
+            rows += piece
         if inflater.eof or (not piece and not rest):
             break
     return count

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvlp.datasets.codestreams import JPEG_MAGIC, PNG_MAGIC, check_png, jpeg_size, png_header
+from kvlp.datasets.codestreams import JPEG_MAGIC, PNG_MAGIC, PngHeader, inflate_png, jpeg_size, png_header
 from kvlp.datasets.files import read_bytes
 from kvlp.datasets.plausibility import Plausibility, radiograph_check
 from kvlp.errors import DataError, ImageError
@@ -132,7 +133,10 @@ def _decode_png(data: bytes, max_pixels: float) -> NDArray[Any]:
 
     header = png_header(data)
     _check_size(header.height, header.width, max_pixels)
-    check_png(data, header)
+    plain = header.depth == 8 and header.colour == 0 and not header.interlaced  # as shards hold them
+    rows = inflate_png(data, header, keep=plain)
+    if plain:
+        return _unfiltered(rows, header)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -142,6 +146,17 @@ def _decode_png(data: bytes, max_pixels: float) -> NDArray[Any]:
         raise
     except Exception as problem:  # Pillow raises many kinds on damaged data
         raise ImageError(f"PNG is damaged: {problem}") from problem
+
+
+def _unfiltered(rows: bytes, header: PngHeader) -> NDArray[np.uint8]:
+    """Grey bytes of filtered rows, undone by Pillow, to which they go packed without compression: inflated once."""
+    from PIL import Image
+
+    try:
+        image = Image.frombytes("L", (header.width, header.height), zlib.compress(rows, 0), "zip", "L", 0)
+    except ValueError as problem:
+        raise ImageError(f"PNG is damaged: {problem}") from problem
+    return np.array(image)
 
 
 def _decode_jpeg(data: bytes, max_pixels: float) -> NDArray[Any]:
@@ -199,7 +214,9 @@ def _from_pil(image: Any, max_pixels: float) -> NDArray[Any]:
 
 def pixel_hash(grey: NDArray[np.uint8]) -> str:
     """SHA-256 of a grey image's shape and pixels: the same picture in another file or format has the same."""
-    return hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
+    digest = hashlib.sha256(repr(grey.shape).encode())
+    digest.update(np.ascontiguousarray(grey).data)
+    return digest.hexdigest()
 
 
 def _check_wide(pixels: NDArray[Any]) -> NDArray[Any]:

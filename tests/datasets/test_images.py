@@ -151,6 +151,17 @@ def test_a_png_with_too_few_rows_is_refused_where_pillow_shows_black() -> None:
         load_grey(png(50, 5, (b"\0" + b"\x80" * 50) * 10))
 
 
+def test_grey_rows_of_every_filter_are_those_that_pillow_opens() -> None:
+    rng = np.random.default_rng(0)
+    for width, height in ((1, 5), (7, 10), (64, 5)):
+        raw = b"".join(bytes([row % 5]) + rng.bytes(width) for row in range(height))
+        data = png(width, height, raw)
+        with Image.open(io.BytesIO(data)) as image:
+            assert np.array_equal(load_grey_uint8(data), np.asarray(image))
+    with pytest.raises(ImageError, match="PNG is damaged: cannot decode"):
+        load_grey(png(3, 2, b"\0\1\2\3\7\1\2\3"))
+
+
 def test_a_flipped_byte_in_a_png_is_refused() -> None:
     data = bytearray(encoded(RAMP8))
     data[len(data) // 2] ^= 4
