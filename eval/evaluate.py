@@ -245,13 +245,12 @@ def evaluate(
     prompts = class_sentences(tasks, Prompts(graph), options.style, synonyms=options.synonyms)
     studies = studies_of(embedded.records, options.studies) if options.studies else None
     records = embedded.records if studies is None else studies.records
-    asked_for = {task.name: task.positive for task in tasks}
     with _timed(timings, "encode prompts" if options.scorer == "encoders" else "ask the query network"):
         asked_images = asked_of(
             model, embedded, options.scorer, studies, batch_size=options.batch_size, progress=progress
         )
         if options.negation and options.scorer == "query":  # each picture is looked at once for all sentences
-            asked_images.ask([*_flat(prompts), *probe_lines(graph, asked_for)])
+            asked_images.ask([*_flat(prompts), *probe_lines(graph, _words(tasks))])
         scores = class_scores(asked_images, tasks, prompts, studies)
     asked = list(queries) if queries is not None else _default_queries(tasks, graph)
     hashed = hash_of({"prompts": prompts, "queries": [query.text for query in asked]})
@@ -282,11 +281,8 @@ def evaluate(
     _add_figures(result)
     if options.negation:
         with _timed(timings, "negation"):
-            result = _with_negation(asked_images, result, graph, asked_for)
-    with _timed(timings, "text to image"):
-        text_query_rows(model, result, names, asked)
-    with _timed(timings, "image to report"):
-        report_recall_rows(model, result)
+            result = _with_negation(asked_images, result, graph)
+    _add_retrieval(model, result, names, asked)
     if options.controls:
         with _timed(timings, "controls"):
             _add_controls(model, result, embedded, graph)
@@ -303,6 +299,14 @@ def _add_figures(result: Evaluation) -> None:
         error_rows(result)
     with _timed(result.timings, "subgroups"):
         subgroup_rows(result)
+
+
+def _add_retrieval(model: Encoder, result: Evaluation, names: Names, asked: Sequence[Query]) -> None:
+    """Images found by text queries, reports found by images."""
+    with _timed(result.timings, "text to image"):
+        text_query_rows(model, result, names, asked)
+    with _timed(result.timings, "image to report"):
+        report_recall_rows(model, result)
 
 
 def _provenance(
@@ -393,16 +397,14 @@ def _decide(model: Encoder, result: Evaluation, names: Names, progress: Callable
     result.decisions.update(found)
 
 
-def _with_negation(
-    asked: Asked, result: Evaluation, graph: KnowledgeGraph | None, words: Mapping[str, str]
-) -> Evaluation:
-    """The evaluation with the probe and its rows. A class "A vs B" is asked for by A."""
+def _with_negation(asked: Asked, result: Evaluation, graph: KnowledgeGraph | None) -> Evaluation:
+    """The evaluation with the probe and its rows."""
     probe = negation_probe(
         asked.model,
         asked,
         result.y_true,
         graph,
-        words,
+        _words(result.tasks),
         groups=result.patients,
         studies=result.studies if result.options.studies in ("mean", "max") else None,
         resamples=result.options.resamples,
@@ -410,6 +412,11 @@ def _with_negation(
     )
     result.results.extend(negation_rows(probe, result.provenance, result.naming))
     return replace(result, negation=probe)
+
+
+def _words(tasks: Sequence[ClassTask]) -> dict[str, str]:
+    """What the negation probe asks for each class by; a class "A vs B" by A."""
+    return {task.name: task.positive for task in tasks}
 
 
 @contextmanager

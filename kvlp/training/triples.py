@@ -40,8 +40,9 @@ def read_triples(records: Iterable[Record], column: str, graph: KnowledgeGraph) 
         raise DataError(f"report_decoder.triples: no row of the manifest has a column {column!r}; name one that it has")
     found = []
     for number, record in enumerate(rows, 1):
+        where = f"training row {number}, column {column!r}"
         told = [part for part in record.extra.get(column, "").split(";") if part.strip()]
-        found.append(tuple(dict.fromkeys(_fact(part, names, f"training row {number}, column {column!r}") for part in told)))
+        found.append(tuple(dict.fromkeys(_fact(part, names, where) for part in told)))
     return tuple(found)
 
 
