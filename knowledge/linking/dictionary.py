@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, pairwise
-from typing import Generic, TypeAlias, TypeVar
+from itertools import chain, pairwise, repeat
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from kvlp.knowledge.linking.normalise import Normal, normalise
 
@@ -21,8 +21,6 @@ __all__ = ["Dictionary", "beginnings_of", "expand"]
 
 T = TypeVar("T")
 Found: TypeAlias = "tuple[int, int, T]"
-#: groups that a phrase belongs to, with what it means there; none where it only begins a phrase
-Meanings: TypeAlias = "tuple[tuple[int, T], ...]"
 # begins with a set of characters and looks back from there: that is searched several times faster
 _CROSSES = re.compile(r"[,;:()\[\]!?.\n](?:(?<=[,;:()\[\]!?])|(?<=\.)\s|(?<=\n)\s*\n)")
 _NOTHING = (None,)
@@ -30,31 +28,45 @@ _PLAIN = re.compile(r"[a-z0-9 ]*")
 _GROUP = re.compile(r"\(([^()]*)\)")
 
 
+class _Groups(tuple[tuple[int, Any], ...]):
+    """Groups that a phrase belongs to, with what it means there. (A phrase of the first group alone has its bare
+    meaning instead: a table of 100,000 is then a copy, ready at once.)"""
+
+    __slots__ = ()
+
+
+#: of what only begins a phrase
+_BEGINS = _Groups()
+
+
 class Dictionary(Generic[T]):
     """Phrases in groups, and where they stand in a text.
 
     Args:
         groups: for each group a mapping from a normalised phrase to what it means.
-        beginnings: those of the first group's phrases, where they are known (see `beginnings_of`).
+        beginnings: those of the first group's phrases that are no phrases themselves, where they are known (see
+            `beginnings_of`).
     """
 
     def __init__(self, groups: Sequence[Mapping[str, T]], beginnings: Collection[str] | None = None) -> None:
         self._n_groups = len(groups)
         first, *others = groups
-        begun = beginnings_of(first) if beginnings is None else beginnings
-        beginnings = {*begun, *beginnings_of(phrase for group in others for phrase in group)}
-        # a phrase -> (group, meaning) pairs; empty for what is no phrase but begins one
-        self._meanings: dict[str, tuple[tuple[int, T], ...]] = dict.fromkeys(beginnings, ())
-        pairs = {id(meaning): ((0, meaning),) for meaning in first.values()}
-        self._meanings.update(zip(first, [pairs[id(meaning)] for meaning in first.values()], strict=True))
+        self._meanings: dict[str, Any] = dict(first)
+        if not all(first.values()):
+            self._meanings = {phrase: _Groups([(0, meaning)]) for phrase, meaning in first.items()}
+        begun = beginnings_of(first).difference(first) if beginnings is None else beginnings
+        self._meanings.update(zip(begun, repeat(_BEGINS)))
         for number, group in enumerate(others, 1):
+            alone = {id(meaning): _Groups([(number, meaning)]) for meaning in group.values()}
             for phrase, meaning in group.items():
-                self._meanings[phrase] = (*self._meanings.get(phrase, ()), (number, meaning))
+                there = self._meanings.get(phrase)
+                self._meanings[phrase] = _Groups([*_pairs(there), (number, meaning)]) if there else alone[id(meaning)]
+        for beginning in beginnings_of(phrase for group in others for phrase in group):
+            self._meanings.setdefault(beginning, _BEGINS)
         self._meanings.pop("", None)
-        self._size = sum(map(bool, self._meanings.values()))
 
     def __len__(self) -> int:
-        return self._size
+        return sum(map(bool, self._meanings.values()))
 
     def find(self, text: str) -> list[list[Found]]:
         """Find all phrases: for each group a list of (start, end, meaning), in order, apart from each other."""
@@ -69,19 +81,19 @@ class Dictionary(Generic[T]):
             stop = first + len(word)
             if longer is not None:
                 for end, said in self._phrases(text, normal, first, stop):
-                    for group, meaning in said:
+                    for group, meaning in _pairs(said):
                         if first >= done[group]:
                             hits[group].append((first, end, meaning))
                             done[group] = end
             elif meanings:
-                for group, meaning in meanings:
+                for group, meaning in meanings if meanings.__class__ is _Groups else ((0, meanings),):
                     if first >= done[group]:
                         hits[group].append((first, stop, meaning))
                         done[group] = stop
             first = stop + 1
         return [[(*normal.span(s, e), m) for s, e, m in group] for group in hits] if normal.shifted else hits
 
-    def _phrases(self, text: str, normal: Normal, first: int, stop: int) -> list[tuple[int, Meanings[T]]]:
+    def _phrases(self, text: str, normal: Normal, first: int, stop: int) -> list[tuple[int, Any]]:
         """The phrases that begin with a word, the longest first: where each ends, and what it means."""
         whole, meanings_of = normal.text, self._meanings.get
         meanings = meanings_of(whole[first:stop])
@@ -99,6 +111,10 @@ class Dictionary(Generic[T]):
         if found and found[0][0] > word and _CROSSES.search(text, *normal.span(first, found[0][0])) is not None:
             return [f for f in found if f[0] == word or not _CROSSES.search(text, *normal.span(first, f[0]))]
         return found
+
+
+def _pairs(said: Any) -> Iterable[tuple[int, Any]]:
+    return said if said.__class__ is _Groups else ((0, said),)
 
 
 def beginnings_of(phrases: Iterable[str]) -> set[str]:

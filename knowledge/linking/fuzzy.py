@@ -69,7 +69,6 @@ class Spelling:
         self._phrases = frozenset(phrases)
         self._meant = frozenset(" ".join(surfaces).split()) if words is None else words
         self._words = self._meant.union(" ".join(self._phrases).split())
-        self._known = self._words | known_words()
         self._fixed: dict[str, Edit | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,12 +76,17 @@ class Spelling:
 
     def knows(self, text: str) -> bool:
         """Whether all words of a part of a text are known, so that nothing in it is to be put right."""
-        return text.isascii() and self._known.issuperset(text.translate(_LETTERS).split())
+        if not text.isascii():
+            return False
+        return known_words().issuperset(set(text.translate(_LETTERS).split()).difference(self._words))
+
+    def _is_known(self, word: str) -> bool:
+        return word in self._words or word in known_words()
 
     def edits(self, text: str) -> list[Edit]:
         """What to put right in a text; mostly nothing, which costs next to nothing."""
         words = text.translate(_LETTERS).split() if text.isascii() else _WORD.findall(text.lower())
-        unknown = set(words) - self._known
+        unknown = set(words).difference(self._words, known_words())
         if not unknown or len(unknown) > max(_MOST_UNKNOWN, len(words) // _MOST_UNKNOWN):
             return []
         return list(self._edits(text, unknown))
@@ -93,7 +97,7 @@ class Spelling:
             word = match[0].lower()
             if word not in unknown or len(word) != len(match[0]):  # some capitals become two characters
                 continue
-            if _folded(word) in self._known:
+            if self._is_known(_folded(word)):
                 continue
             joined = self._joined(text, matches[max(k - 1, 0) : k + 2])
             if joined is not None:
@@ -125,10 +129,10 @@ class Spelling:
 
     def _is_made_of_known(self, word: str) -> bool:
         prefix, ending = _PREFIX.match(word), _ENDING.search(word)
-        if prefix and len(word) - prefix.end() > 3 and word[prefix.end() :] in self._known:
+        if prefix and len(word) - prefix.end() > 3 and self._is_known(word[prefix.end() :]):
             return True
         stem = word[: ending.start()] if ending else ""
-        return bool(stem) and any(w in self._known for w in (stem, stem + "e", stem[:-1] + "y"))
+        return bool(stem) and any(self._is_known(w) for w in (stem, stem + "e", stem[:-1] + "y"))
 
     def _apart(self, word: str) -> Edit | None:
         """A blank between two words written as one, if there is exactly one way to part them."""
@@ -159,14 +163,14 @@ class Spelling:
         """Whether something else may be meant: a plain word as near, or a word of the opposite meaning."""
         if slips == 2 and (choice[0] != word[0] or choice not in self._meant):
             return True
-        if slips == 2 and any(w in self._known for w in _one_slip(word)):
+        if slips == 2 and any(self._is_known(w) for w in _one_slip(word)):
             return True
-        if len(word) <= _SHORTEST and any(w in self._known and w != choice for w in _one_slip(word)):
+        if len(word) <= _SHORTEST and any(w != choice and self._is_known(w) for w in _one_slip(word)):
             return True
         if _same_stem(word, choice):
             return True
         opposites = [p + choice[len(q) :] for q, p in _OPPOSITE.items() if choice.startswith(q)]
-        return any(other in self._known and distance(word, other, slips + 1) <= slips + 1 for other in opposites)
+        return any(self._is_known(other) and distance(word, other, slips + 1) <= slips + 1 for other in opposites)
 
     @cached_property
     def _index(self) -> _Index:
@@ -276,6 +280,8 @@ def _as_written(raw: str, word: str) -> str:
 @cache
 def known_words() -> frozenset[str]:
     """The words of `known_words.txt`, and all of one or two letters."""
-    lines = Path(__file__).with_name("known_words.txt").read_text(encoding="utf-8").splitlines()
-    words = {w for line in lines if not line.startswith("#") for w in line.split()}
-    return frozenset(words.union(ascii_lowercase, (a + b for a in ascii_lowercase for b in ascii_lowercase)))
+    text = Path(__file__).with_name("known_words.txt").read_text(encoding="utf-8")
+    while text.startswith("#"):
+        text = text.partition("\n")[2]
+    short = (a + b for a in ascii_lowercase for b in ("", *ascii_lowercase))
+    return frozenset([*text.split(), *short])

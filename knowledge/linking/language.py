@@ -14,9 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from kvlp.errors import ConfigError, DataError
+from kvlp.knowledge.linking.assertion import read_yaml
 
 __all__ = ["check_language", "known_language", "language_of", "may_be_foreign"]
 
@@ -43,7 +42,7 @@ class _Words(NamedTuple):
 
 @cache
 def _words() -> _Words:
-    data = yaml.safe_load(Path(__file__).with_name("languages.yaml").read_text(encoding="utf-8"))
+    data = read_yaml(Path(__file__).with_name("languages.yaml"), {"english", "others", "scripts"})
     english = frozenset(data["english"].split())
     languages: dict[str, tuple[str, ...]] = {}
     for name, words in data["others"].items():

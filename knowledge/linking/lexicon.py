@@ -32,8 +32,7 @@ _RANKS = 4
 _Shared: TypeAlias = dict[str, list[tuple[int, str]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What a surface means: the concept, how sure, and how it must be written."""
 
     concept: str
@@ -52,7 +51,7 @@ class Lexicon:
         said: subjects and predicates of statements.
         anatomy: places and sides, or None where attributes are left out.
         senses: normalised surface -> its meanings, where it has several.
-        beginnings: what is left of the surfaces without their last words, down to one word.
+        beginnings: what is left of the surfaces without their last words, down to one word, and is no surface itself.
         words: every word of the surfaces.
     """
 
@@ -61,7 +60,7 @@ class Lexicon:
     said: StatementWords
     anatomy: Anatomy | None
     senses: dict[str, tuple[Sense, ...]]
-    beginnings: frozenset[str]
+    beginnings: tuple[str, ...]
     words: frozenset[str]
 
 
@@ -97,9 +96,8 @@ def lexicon_of(graph: KnowledgeGraph, types: Collection[str] | None = None, *, a
     add_listed(surfaces, senses, Entry)
     anatomy = anatomy_of(graph) if attributes else None
     words = frozenset(" ".join(surfaces).split())
-    return Lexicon(
-        surfaces, asserted, statement_words(graph, types), anatomy, senses, frozenset(beginnings_of(surfaces)), words
-    )
+    beginnings = tuple(sorted(beginnings_of(surfaces).difference(surfaces)))
+    return Lexicon(surfaces, asserted, statement_words(graph, types), anatomy, senses, beginnings, words)
 
 
 def _add(best: dict[str, _Best], shared: _Shared, concept: str, surfaces: Collection[str], *, asserted: bool) -> None:

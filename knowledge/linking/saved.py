@@ -1,4 +1,4 @@
-"""A linker in one file: two lines of JSON, a header and the lexicon in columns.
+"""A linker in one file: a header and the lexicon in columns, two lines of JSON, then three long columns of phrases.
 
 The header tells what the lexicon was made from: the graph's hash, the options, and a hash of the rules and of the code
 that makes a lexicon. A file that does not fit is refused, since it would read reports in another way than its graph.
@@ -31,9 +31,10 @@ __all__ = ["FORMAT", "load_linker", "made_by", "save_linker"]
 
 T = TypeVar("T")
 #: version of the file's layout
-FORMAT = 2
+FORMAT = 3
 _KIND = "kvlp linker"
-_LINE = "\n"
+#: between normalised phrases, which are letters, digits and blanks
+_BETWEEN = "|"
 _AGAIN = "save it again with EntityLinker(graph).save(...)"
 
 
@@ -43,7 +44,8 @@ def save_linker(path: Path, graph_hash: str, lexicon: Lexicon, options: LinkerOp
     Raises:
         KnowledgeError: the file cannot be written.
     """
-    body = json.dumps(_columns(lexicon), separators=(",", ":")).encode()
+    phrases = [_BETWEEN.join(column) for column in (lexicon.surfaces, lexicon.beginnings, sorted(lexicon.words))]
+    body = "\n".join([json.dumps(_columns(lexicon), separators=(",", ":")), *phrases]).encode()
     header = {
         "kind": _KIND,
         "format": FORMAT,
@@ -84,7 +86,7 @@ def load_linker(path: Path, graph: KnowledgeGraph | None = None) -> tuple[str, L
     try:
         options = LinkerOptions(**header["options"])
         types = None if options.types is None else tuple(options.types)
-        return header["graph"], _lexicon(json.loads(body)), options._replace(types=types)
+        return header["graph"], _lexicon(*body.split(b"\n")), options._replace(types=types)
     except (TypeError, KeyError, ValueError, IndexError, AttributeError):  # whole, but written by someone else
         raise KnowledgeError(f"{path}: not the content of a saved linker; {_AGAIN}") from None
 
@@ -120,15 +122,16 @@ def _columns(lexicon: Lexicon) -> dict[str, Any]:
     return {
         "concepts": list(concepts),
         "asserted": [int(a) for a in lexicon.asserted.values()],
-        "entries": [[concepts[e.concept], e.score, int(e.capitals)] for e in entries],
-        "surfaces": _LINE.join(lexicon.surfaces),
+        "entries": [
+            [concepts[e.concept] for e in entries],
+            [e.score for e in entries],
+            [int(e.capitals) for e in entries],
+        ],
         "meanings": [entries[e] for e in lexicon.surfaces.values()],
         "subjects": lexicon.said.subjects,
         "predicates": lexicon.said.predicates,
         "anatomy": None if anatomy is None else _anatomy_columns(anatomy),
         "senses": lexicon.senses,
-        "beginnings": _LINE.join(sorted(lexicon.beginnings)),
-        "words": _LINE.join(sorted(lexicon.words)),
     }
 
 
@@ -151,21 +154,30 @@ def _unique(values: Iterable[T]) -> dict[T, int]:
     return numbers
 
 
-def _lexicon(columns: Mapping[str, Any]) -> Lexicon:
+def _lexicon(line: bytes, *phrases: bytes) -> Lexicon:
+    columns: dict[str, Any] = json.loads(line)
+    forms, beginnings, words = map(_phrases, phrases)
     concepts: list[str] = columns["concepts"]
     asserted = dict(zip(concepts, map(bool, columns["asserted"]), strict=True))
-    entries = [Entry(concepts[n], score, asserted[concepts[n]], bool(c)) for n, score, c in columns["entries"]]
-    surfaces = dict(zip(_lines(columns["surfaces"]), [entries[n] for n in columns["meanings"]], strict=True))
+    entries = _entries(concepts, asserted, *columns["entries"])
+    surfaces = dict(zip(forms, map(entries.__getitem__, columns["meanings"]), strict=True))
     said = StatementWords(*(_says(columns[name]) for name in ("subjects", "predicates")))
     senses = {form: tuple(Sense(*_tuples(sense)) for sense in row) for form, row in columns["senses"].items()}
     anatomy = _anatomy(columns["anatomy"])
-    beginnings, words = (frozenset(_lines(columns[name])) for name in ("beginnings", "words"))
-    return Lexicon(surfaces, asserted, said, anatomy, senses, beginnings, words)
+    return Lexicon(surfaces, asserted, said, anatomy, senses, tuple(beginnings), frozenset(words))
 
 
-def _lines(column: str) -> list[str]:
+def _entries(
+    concepts: list[str], asserted: dict[str, bool], numbers: list[int], scores: list[float], capitals: list[int]
+) -> list[Entry]:
+    names = list(map(concepts.__getitem__, numbers))
+    rows = zip(names, scores, map(asserted.__getitem__, names), map(bool, capitals), strict=True)
+    return list(map(Entry._make, rows))
+
+
+def _phrases(column: bytes) -> list[str]:
     """Normalised phrases, written as one string: that is read several times faster than a list of them."""
-    return column.split(_LINE) if column else []
+    return column.decode().split(_BETWEEN) if column else []
 
 
 def _tuples(row: Iterable[Any]) -> list[Any]:

@@ -49,10 +49,14 @@ def test_language_is_saved(chest: KnowledgeGraph, tmp_path: Path) -> None:
     assert isinstance(loaded(foreign), list)
 
 
-def test_the_file_is_json_and_nothing_else_is_left(file: Path) -> None:
-    header, body = map(json.loads, file.read_text().splitlines())
-    assert header["kind"] == "kvlp linker"
-    assert "pleural effusion" in body["surfaces"]
+def test_the_file_is_text_and_nothing_else_is_left(file: Path) -> None:
+    header, columns, *phrases = file.read_text().split("\n")
+    assert json.loads(header)["kind"] == "kvlp linker"
+    surfaces, beginnings, words = (line.split("|") for line in phrases)
+    assert len(json.loads(columns)["meanings"]) == len(surfaces)
+    assert {"pleural effusion", "pleural"} <= {*surfaces, *beginnings}
+    assert {"pleural", "effusion"} <= set(words)
+    assert not set(surfaces) & set(beginnings)
     assert [p.name for p in file.parent.iterdir()] == [file.name]
 
 
@@ -66,6 +70,15 @@ def test_other_rules_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(saved, "made_by", lambda: "0" * 64)
     with pytest.raises(KnowledgeError, match="another version of kvlp or of its rules; save it again"):
         EntityLinker.load(file)
+
+
+def test_an_older_format_is_refused_with_what_to_do(file: Path, tmp_path: Path) -> None:
+    first, _, body = file.read_text().partition("\n")
+    (tmp_path / "old").write_text(json.dumps({**json.loads(first), "format": 2}) + "\n" + body)
+    with pytest.raises(
+        KnowledgeError, match="another version of kvlp or of its rules; save it again with EntityLinker"
+    ):
+        EntityLinker.load(tmp_path / "old")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "header", "list", "binary"])
@@ -89,8 +102,10 @@ def test_damaged_files_get_one_line(file: Path, tmp_path: Path, damage: str) -> 
 
 @pytest.mark.parametrize("broken", [{}, {"concepts": ["a"]}, {"concepts": 3}])
 def test_a_whole_file_with_other_content_is_refused(file: Path, tmp_path: Path, broken: dict) -> None:
-    header, body = map(json.loads, file.read_text().splitlines())
-    text = json.dumps({**body, "meanings": [10**9], **broken} if broken else {})
+    first, columns, *phrases = file.read_text().split("\n")
+    header = json.loads(first)
+    body = json.dumps({**json.loads(columns), "meanings": [10**9], **broken} if broken else {})
+    text = "\n".join([body, *phrases])
     header["sha256"] = saved.hashlib.sha256(text.encode()).hexdigest()
     path = tmp_path / "other"
     path.write_text(json.dumps(header) + "\n" + text)
