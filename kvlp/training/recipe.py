@@ -214,7 +214,7 @@ class Recipe(Strict):
     starts hold the towers: whole in each (`ddp`), or their blocks in shards (`fsdp2`). `tensorboard`: curves in the run
     folder. `ema`: a moving average of the weights with this decay is what is scored and saved (see `WeightAverage`).
     `grad_checkpointing`: that tower computes its blocks again for the gradient instead of keeping them, for less
-    memory. `lora`: of the towers only adapters learn.
+    memory. `lora`: of the towers only adapters learn. `compile`: the blocks of both towers go through torch.compile.
     """
 
     name: str
@@ -230,6 +230,7 @@ class Recipe(Strict):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     grad_checkpointing: Literal["image", "text", "both"] | None = None
     lora: LoraPart | None = None
+    compile: bool = False
     model: ModelSettings = ModelSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     data: DataSettings = DataSettings()

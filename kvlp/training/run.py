@@ -20,6 +20,7 @@ from torch import Tensor
 from kvlp.datasets.manifest import Manifest
 from kvlp.errors import ConfigError, KvlpError
 from kvlp.training.average import WeightAverage
+from kvlp.training.compiled import compile_blocks
 from kvlp.training.curves import Curves
 from kvlp.training.data import Batches
 from kvlp.training.loop import StepInfo, cosine_schedule, train_steps
@@ -139,6 +140,8 @@ class _Runner:
         if recipe.parallel == "fsdp2":
             self.ranks.begin_alike([prepared.model])
             self.cut = Cut(prepared.model, recipe)
+        if recipe.compile:
+            compile_blocks(prepared.model, recipe, self.ranks)
         self.began = time.perf_counter()
 
     def run(self, stop: list[int]) -> None:
@@ -211,7 +214,7 @@ class _Runner:
     def _towers_apart(self, stage: Stage) -> bool:
         """Whether both towers train at once: on a processor of several cores, if none of them draws random numbers."""
         busy = self.ranks.alone and stage.losses.with_images and not stage.lock_image and stage.accumulate == 1
-        busy = busy and not any(part.joint for part in stage.losses.active.parts.values())
+        busy = busy and not self.recipe.compile and not any(part.joint for part in stage.losses.active.parts.values())
         model: Any = self.prepared.model
         return busy and self.device.type == "cpu" and _threads(self.recipe) > 1 and not draws(model)
 

@@ -32,6 +32,7 @@ FREE = frozenset(
         "evaluation",
         "parallel",
         "tensorboard",
+        "compile",
     }
 )
 FREE_OF_DATA = frozenset({"workers"})

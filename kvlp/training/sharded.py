@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kvlp.training.recipe import Recipe
     from kvlp.training.task import PretrainTask
 
-__all__ = ["Cut", "clip_gradients", "cut_like", "is_cut", "shard_blocks", "whole"]
+__all__ = ["Cut", "blocks_of", "clip_gradients", "cut_like", "is_cut", "shard_blocks", "whole"]
 
 _BLOCK = re.compile(r"(?:^|\.)(?:resblocks|layers?|blocks?|stages?|h)\.?\d+$")
 
@@ -85,23 +85,28 @@ def shard_blocks(model: nn.Module) -> int:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    chosen: list[str] = []
-    for name, module in model.named_modules():
-        inside = any(name.startswith(f"{block}.") for block in chosen)
-        if _BLOCK.search(name) and not inside and any(True for _ in module.parameters()):
-            chosen.append(name)
+    chosen = blocks_of(model)
     if not chosen:
         raise ConfigError("parallel fsdp2: no blocks are known in the towers; set parallel to ddp")
     try:
         mesh = init_device_mesh(next(model.parameters()).device.type, (dist.get_world_size(),))
-        for name in chosen:
-            block = model.get_submodule(name)
+        for block in chosen:
             for parameter in block.parameters():
                 parameter.data = parameter.data.contiguous()  # image towers keep channels last
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
     except (RuntimeError, NotImplementedError) as error:
         raise ConfigError(f"parallel fsdp2 does not work here ({error}); set parallel to ddp") from None
     return len(chosen)
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The outermost blocks of a model's towers, in order; none if no name tells of one."""
+    chosen: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{block}.") for block in chosen)
+        if _BLOCK.search(name) and not inside and any(True for _ in module.parameters()):
+            chosen[name] = module
+    return list(chosen.values())
 
 
 def is_cut(value: Tensor) -> bool:

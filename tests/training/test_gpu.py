@@ -56,6 +56,12 @@ def test_compiled_towers_say_the_same():
     torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
 
 
+def test_a_compiled_run_learns_the_same(manifest: Manifest, tmp_path: Path):
+    whole = trained(manifest, tmp_path / "plain", "precision=fp32")
+    compiled = trained(manifest, tmp_path / "compiled", "precision=fp32", "compile=true")
+    np.testing.assert_allclose([r["loss"] for r in compiled], [r["loss"] for r in whole], rtol=1e-2)
+
+
 def test_a_cut_run_goes_on_as_near_as_a_card_can(manifest: Manifest, tmp_path: Path):
     whole = trained(manifest, tmp_path / "whole", "precision=fp32", "data.workers=2")
 
