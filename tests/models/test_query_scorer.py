@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from PIL import Image
 import kvlp
 from kvlp import checkpoint_query
 from kvlp.cli import main
+from kvlp.datasets.manifest import Manifest, Record
 from kvlp.errors import ConfigError
+from kvlp.eval.evaluate import EvalOptions, evaluate
+from kvlp.eval.page.pictures import Pictures
 from kvlp.models.image_tokens import encode_with_tokens
 from kvlp.models.preprocess import Preprocess
 from kvlp.models.query_network import QueryNetwork
@@ -88,6 +92,31 @@ def test_the_map_is_the_mean_attention_enlarged(model: Any, pictures: Any):
     assert attention_map(model, pictures[1], SAID) is None
     with pytest.raises(ConfigError, match=r"heat 'attention' is of a query network"):
         ZeroShotClassifier(model, ["mass"]).explain(pictures[0], "mass", "attention")
+
+
+def test_an_evaluation_by_the_network_of_a_real_checkpoint(model: Any, tmp_path: Path):
+    rng, rows = np.random.default_rng(5), []
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 256, (64, 64), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        labels = {"mass": float(i % 2), "effusion": float(i // 3)}
+        rows.append(Record(id=str(i), image=f"{i}.png", patient_id=f"p{i}", study_id=f"s{i // 2}", labels=labels))
+    manifest = Manifest([replace(r, patient_id=f"p{i // 2}") for i, r in enumerate(rows)], tmp_path)
+    options = EvalOptions(resamples=3, scorer="query", style="plain", negation=False, controls=True, subgroups=False)
+    result = evaluate(model, manifest, ["mass", "effusion"], options=options)
+    greys = [np.asarray(Image.open(manifest.path_of(record))) for record in manifest]
+    for column, name in enumerate(result.classes):
+        states, denies = (model.query.score(greys, result.prompts[name][k]).mean(axis=1) for k in ("present", "absent"))
+        np.testing.assert_allclose(result.scores["POS"][:, column], states, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(result.scores["PAIR"][:, column], states - denies, rtol=0, atol=1e-5)
+    assert result.provenance.model_hash == model.query.hash
+    assert result.by_encoders.model_hash == model.hash
+    assert any(row.setting == "text only" for row in result.controls)
+    assert Pictures(result, manifest).for_class(0, "mass")[1].startswith("data:image/")
+    pooled = evaluate(model, manifest, ["mass", "effusion"], options=replace(options, studies="max", controls=False))
+    for setting in ("POS", "NEG", "PAIR"):
+        np.testing.assert_allclose(
+            pooled.scores[setting], result.scores[setting].reshape(3, 2, 2).max(axis=1), atol=1e-5
+        )
 
 
 def run(*arguments: object) -> int:
