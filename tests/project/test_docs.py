@@ -8,16 +8,21 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from typer.main import get_command
 
-from kvlp.cli import VERBS
+from kvlp.cli import VERBS, _app_for
 
 LINK = re.compile(r"\]\(([^)#]+)(#[^)]*)?\)")
 #: folders of one machine that no file of the project may name
 MACHINE_PATHS = re.compile(r"/(?:work|root|tmp/v|home/[a-z]+)/")
 EXAMPLE_SECONDS = 100
+#: a call of a verb as it stands in a page, to its end: the line's, that of the words in backticks, or a comment's begin
+CALL = re.compile(r"\bkvlp ([a-z]+)((?:[^`\n#\\]|\\\n)*)")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
 def pages(repository: Path) -> list[Path]:
@@ -57,6 +62,23 @@ def test_every_page_is_in_the_index(repository: Path) -> None:
         page.name for page in (repository / "docs").glob("*.md") if page.name != "index.md" and page.name not in index
     ]
     assert not lost
+
+
+def options_of(command: Any) -> set[str]:
+    """What a verb and its sub-commands take."""
+    own = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union(*(options_of(below) for below in getattr(command, "commands", {}).values()), {"--help"})
+
+
+def test_options_that_pages_name_exist(repository: Path) -> None:
+    taken = {verb: options_of(get_command(_app_for(verb)).commands[verb]) for verb in VERBS}
+    taken["link"].add("--coverage")  # stands for the sub-command of this name
+    told = [(page.name, *call) for page in pages(repository) for call in CALL.findall(page.read_text(encoding="utf-8"))]
+    sections = (repository / "docs" / "cli.md").read_text(encoding="utf-8").split("\n## kvlp ")[1:]
+    told += [("cli.md", *section.split("\n", 1)) for section in sections]
+    assert len(told) > 100
+    known = [(page, verb, option) for page, verb, rest in told if verb in VERBS for option in OPTION.findall(rest)]
+    assert not {(page, verb, option) for page, verb, option in known if option not in taken[verb]}
 
 
 @pytest.mark.parametrize("verb", VERBS)
