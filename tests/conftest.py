@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Before torch or NumPy are imported: two workers share two cores.
@@ -26,6 +27,12 @@ except ImportError:
 else:
     settings.register_profile("kvlp", deadline=None, max_examples=50, derandomize=True, database=None)
     settings.load_profile("kvlp")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: let the garbage collector not look through it again, time after time."""
+    gc.collect()
+    gc.freeze()
 
 
 class NetworkBlockedError(RuntimeError):
@@ -54,6 +61,28 @@ def _no_network() -> Any:
         patch.setattr(socket, name, refused)
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_lexicon_of_the_bundled_graph() -> Any:
+    """Some hundred linkers of the bundled graph would each make the same words again: make them once a worker."""
+    from kvlp.knowledge.graph import KnowledgeGraph
+    from kvlp.knowledge.linking import linker
+
+    make, bundled = linker.lexicon_of, KnowledgeGraph.load("chest").content_hash
+    made: dict[Any, Any] = {}
+
+    def kept(graph: Any, types: Any = None, *, attributes: bool = True) -> Any:
+        if graph.content_hash != bundled:
+            return make(graph, types, attributes=attributes)
+        key = (None if types is None else frozenset(types), attributes)
+        if key not in made:
+            made[key] = make(graph, types, attributes=attributes)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linker, "lexicon_of", kept)
+        yield
 
 
 @pytest.fixture(scope="session")
