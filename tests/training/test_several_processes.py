@@ -16,8 +16,8 @@ from kvlp.datasets.manifest import Manifest
 SCRIPT = Path(__file__).with_name("several_processes.py")
 #: Limits on what differs, as a share of the whole gradient's length and of a tensor's largest number. In float32 the
 #: convolutions of half a batch round otherwise than those of the whole, and batch norm makes more of it; in float64 the
-#: same towers and losses show that nothing else differs.
-LIMITS = {"float64": (1e-12, 1e-11), "cnn": (5e-6, 5e-5), "": (1e-6, 5e-6)}
+#: same towers and losses show that nothing else differs. Fused pairs and matched graphs are sums of many small terms.
+LIMITS = {"float64": (1e-12, 1e-11), "cnn": (5e-6, 5e-5), "summed": (5e-6, 5e-5), "": (1e-6, 5e-6)}
 
 
 def cases() -> dict[str, tuple[str, ...]]:
@@ -31,20 +31,21 @@ def cases() -> dict[str, tuple[str, ...]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("processes", [2, 4])
 def test_several_processes_take_the_gradient_of_one(processes: int, manifest: Manifest, tmp_path: Path) -> None:
     told = (Path(manifest.root) / "manifest.csv", tmp_path / "store", tmp_path / "found", processes)
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *map(str, told)],
-        env=dict(os.environ, OMP_NUM_THREADS="1"), capture_output=True, text=True, check=False, timeout=800,
+        env=dict(os.environ, OMP_NUM_THREADS="1"), capture_output=True, text=True, check=False, timeout=1400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     for number, (title, settings) in enumerate(cases().items()):
         alone = np.load(tmp_path / f"found.{number}.alone.npz")
         names = [name for name in alone.files if not name.endswith("|rows")]
         normed = "cnn" if all("tiny-vit" not in s and "lock_image" not in s for s in settings) else ""
-        of_whole, of_tensor = LIMITS["float64" if title.endswith("float64") else normed]
+        summed = "summed" if title.endswith(("arl", "graph matching")) else normed
+        of_whole, of_tensor = LIMITS["float64" if title.endswith("float64") else summed]
         for rank in range(processes):
             found = np.load(tmp_path / f"found.{number}.{rank}.npz")
             assert set(found.files) == set(alone.files), title
@@ -56,7 +57,8 @@ def test_several_processes_take_the_gradient_of_one(processes: int, manifest: Ma
                 length = np.linalg.norm(np.concatenate([alone[name].ravel() for name in mine]))
                 assert np.linalg.norm(apart) <= of_whole * length, (title, rank, step)
             for name in names:
-                if name.endswith(".key.bias"):  # softmax does not see it: its gradient is rounding alone
+                # what softmax, or the centring of graphs, does not see: the gradient is rounding alone
+                if name.endswith((".key.bias", ".graph.project.2.bias")):
                     continue
                 largest = np.abs(alone[name]).max(initial=0)
                 within = of_tensor * largest + (1e-16 if title.endswith("float64") else 1e-9)
