@@ -116,7 +116,7 @@ class Preprocess:
             raise ShapeError(f"normalise: expected uint8 (B, S, S), got {squares.dtype} {tuple(squares.shape)}")
         mean = torch.tensor(self.mean, device=squares.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=squares.device).view(1, 3, 1, 1)
-        return (squares.to(torch.float32).div(255.0).unsqueeze(1) - mean) / std
+        return (squares.to(torch.float32).div_(255.0).unsqueeze(1) - mean).div_(std)
 
     def __call__(self, image: object) -> torch.Tensor:
         """Turn one image, in any form that `as_grey_uint8` takes, into float32 (3, S, S)."""
