@@ -176,7 +176,7 @@ def _macro_samples(table: MetricTable, names: Sequence[str]) -> Floats:
 
 
 def compared_scores(evaluation: Evaluation) -> tuple[str, ...]:
-    """The scores that a comparison shows: by either sentence and by both; of one class against another its own alone."""
+    """The scores that a comparison shows: by either sentence and by both; for "A vs B" the one that tells A from B."""
     return ("POS", "NEG", "PAIR") if evaluation.main_setting == "PAIR" else (evaluation.main_setting,)
 
 
