@@ -63,7 +63,8 @@ class QueryPart(LossPart):
         """The images' loss and, where the recipe says so, that of their texts."""
         from kvlp.losses.output import LossOutput
 
-        network, queries, labels = x.heads[self.head], x.features["queries"], x.batch["labels"]
+        network: Any = x.heads[self.head]
+        queries, labels = x.features["queries"], x.batch["labels"]
         queries = queries if self.teach_texts else queries.detach()  # another loss may teach them
         if self.queries == "sentences":
             labels = _with_denials(labels)
