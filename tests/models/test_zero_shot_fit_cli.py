@@ -105,7 +105,7 @@ def test_an_ensemble(drawn: Path, tiny_folder: Path, capsys: Any) -> None:
     [
         (["--save", "c.json"], 2, "nothing to save without --fit"),
         (["--fit", "a.csv", "--calibration", "b.json"], 2, "one of --fit and --calibration"),
-        (["--heat", "cam"], 2, "'occlusion' or 'features'"),
+        (["--heat", "cam"], 2, "'occlusion', 'features' or 'attention'"),
         (["--calibration", "none.json"], 1, "not readable as a calibration"),
         (["--fit", "none.csv"], 1, "none.csv"),
     ],
