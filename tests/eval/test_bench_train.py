@@ -30,7 +30,7 @@ def test_open_clips_step_and_ours_move_the_same_towers(tmp_path: Path):
     from kvlp.eval.bench.train_steps import prepare_work
     from kvlp.eval.bench.train_worker import contestant
 
-    manifest = generate_phantom(tmp_path / "data", patients=20, size=48, fractions={"train": 1.0})
+    manifest = generate_phantom(tmp_path / "data", patients=20, size=64, fractions={"train": 1.0})
     overrides = ["model.image_size=48", "stages.1.batch_size=8", "threads=1", "knowledge.min_patients=2"]
     work = prepare_work("kad-phantom", manifest, tmp_path / "run", steps=2, overrides=overrides)
     assert work.images == sum(len(micro[0]["row"]) for micro, _ in work.steps)
