@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from kvlp.errors import ConfigError
+from kvlp.models.tower_tokens import channels_last, places_of
 
 __all__ = ["ImageTokens", "encode_with_tokens"]
 
@@ -55,9 +56,8 @@ def _timm(tower: Any, pixels: Tensor) -> ImageTokens | None:
     features = tower.trunk.forward_features(pixels)
     pooled = tower.head(tower.trunk.forward_head(features))
     if features.ndim == 4:
-        last = features.shape[-1] == tower.trunk.num_features != features.shape[1]  # channels last
+        last, places = channels_last(features, tower.trunk.num_features), places_of(features, tower.trunk.num_features)
         grid = tuple(features.shape[1:3] if last else features.shape[2:])
-        places = features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)  # (B, T, C)
         alone = places.flatten(0, 1)[:, None, None] if last else places.flatten(0, 1)[:, :, None, None]
     elif features.ndim == 3:
         prefix = int(getattr(tower.trunk, "num_prefix_tokens", 0))

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from kvlp.errors import ConfigError
 
-__all__ = ["image_tokens", "image_width", "map_size", "patch_size", "text_tokens", "text_width"]
+__all__ = [
+    "channels_last", "image_tokens", "image_width", "map_size", "patch_size", "places_of", "text_tokens", "text_width",
+]  # fmt: skip
 
 
 def image_tokens(visual: nn.Module, pixels: Tensor, *, keep: Tensor | None = None) -> Tensor:
@@ -44,14 +46,23 @@ def image_tokens(visual: nn.Module, pixels: Tensor, *, keep: Tensor | None = Non
         features: Tensor = trunk.forward_features(pixels)
         if features.ndim != 4:
             return features
-        last = features.shape[3] == trunk.num_features != features.shape[1]  # channels last
-        return features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
+        return places_of(features, trunk.num_features)
     if not hasattr(trunk, "blocks") or not hasattr(trunk, "_pos_embed"):
         raise ConfigError("patches can be left out of a vision transformer alone; choose one, as tiny-vit")
     x = trunk._pos_embed(trunk.patch_embed(pixels))
     x = trunk.norm_pre(_kept(x, keep, trunk.num_prefix_tokens))
     out = trunk.norm(trunk.blocks(x))
     return out
+
+
+def channels_last(features: Tensor, width: int) -> bool:
+    """Whether a map of that many channels, four axes, has them as its last axis."""
+    return features.shape[3] == width != features.shape[1]
+
+
+def places_of(features: Tensor, width: int) -> Tensor:
+    """The places of a map, row by row: (B, width, h, w), or channels last, -> (B, h w, width)."""
+    return features.flatten(1, 2) if channels_last(features, width) else features.flatten(2).transpose(1, 2)
 
 
 def _kept(x: Tensor, keep: Tensor | None, prefix: int) -> Tensor:
@@ -110,7 +121,9 @@ def patch_size(visual: nn.Module) -> int:
         return int(tower.patch_size[0])
     embed: Any = getattr(getattr(tower, "trunk", None), "patch_embed", None)
     if not hasattr(embed, "patch_size"):
-        raise ConfigError("masked image modelling needs a vision transformer as image tower, as tiny-vit")
+        raise ConfigError(
+            f"expected an image tower of patches, a vision transformer as tiny-vit, got {type(visual).__name__}"
+        )
     return int(embed.patch_size[0])
 
 
