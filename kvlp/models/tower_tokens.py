@@ -121,9 +121,7 @@ def patch_size(visual: nn.Module) -> int:
         return int(tower.patch_size[0])
     embed: Any = getattr(getattr(tower, "trunk", None), "patch_embed", None)
     if not hasattr(embed, "patch_size"):
-        raise ConfigError(
-            f"expected an image tower of patches, a vision transformer as tiny-vit, got {type(visual).__name__}"
-        )
+        raise ConfigError(f"expected a vision transformer as image tower, as tiny-vit, got {type(visual).__name__}")
     return int(embed.patch_size[0])
 
 
