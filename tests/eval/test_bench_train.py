@@ -42,6 +42,7 @@ def test_open_clips_step_and_ours_move_the_same_towers(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its file open
 def test_every_part_gives_its_figures():
     settings = {"steps": "1", "threads": "1", "patients": "30", "loaded": "8"}
     measures = run_bench("train", BenchOptions(repeats=1, settings=settings))
