@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kvlp.errors import ShapeError
-from kvlp.losses.output import LossOutput, check_same_width
+from kvlp.losses.output import LossOutput, absence, check_same_width
 
 __all__ = ["ConceptAlignLoss"]
 
@@ -18,9 +15,9 @@ class ConceptAlignLoss(nn.Module):
     """Ask an embedding, projected to the width of the concept vectors, which concepts its report says are present.
 
     Multi-label binary cross-entropy: logit = scale * projected . concept + bias; target 1 where the concept is present,
-    0 where it is absent. A doubtful concept does not count. One that is not mentioned does not count either
-    (`unmentioned="ignore"`), or counts as absent (`"absent"`, as published). When `balanced`, present and absent pairs
-    weigh the same in sum, however many there are.
+    0 where it is absent. A doubtful concept does not count. One that is not mentioned counts as absent by
+    `unmentioned`, from 0 (not at all) to 1 (as published). When `balanced`, present and absent pairs weigh the same in
+    sum, however many there are.
 
     Shape: projected (B, D), concept_emb (C, D) of unit norm; labels (B, C) with 1 present, 0 absent, -1 uncertain,
         NaN not mentioned; scale and bias scalars (scale already exponentiated) -> scalar in float32. Without any pair
@@ -30,7 +27,7 @@ class ConceptAlignLoss(nn.Module):
     Deviation: unit vectors with a learned scale and bias; a mention that is denied is no target of 1; balance.
     """
 
-    def __init__(self, *, unmentioned: Literal["ignore", "absent"] = "ignore", balanced: bool = True) -> None:
+    def __init__(self, *, unmentioned: float = 0.0, balanced: bool = True) -> None:
         super().__init__()
         self.unmentioned = unmentioned
         self.balanced = balanced
@@ -44,15 +41,12 @@ class ConceptAlignLoss(nn.Module):
                 f"expected labels of shape ({len(projected)}, {len(concept_emb)}), got {tuple(labels.shape)}"
             )
         logits = scale.float() * projected.float() @ concept_emb.float().T + bias.float()  # (B, C)
-        present = labels == 1
-        absent = labels == 0
-        if self.unmentioned == "absent":
-            absent = absent | torch.isnan(labels)
-        loss = F.binary_cross_entropy_with_logits(logits, present.float(), reduction="none")
-        counts = present.sum().clamp(min=1), absent.sum().clamp(min=1)
-        parts = {"present": (loss * present).sum() / counts[0], "absent": (loss * absent).sum() / counts[1]}
+        present, absent = (labels == 1).float(), absence(labels, self.unmentioned)
+        loss = F.binary_cross_entropy_with_logits(logits, present, reduction="none")
+        weights = {"present": present, "absent": absent}
+        parts = {side: (loss * weight).sum() / weight.sum().clamp(min=1e-12) for side, weight in weights.items()}
         if self.balanced:
             total = (parts["present"] + parts["absent"]) / 2
         else:
-            total = (loss * (present | absent)).sum() / (present | absent).sum().clamp(min=1)
+            total = (loss * (present + absent)).sum() / (present + absent).sum().clamp(min=1e-12)
         return LossOutput(total, {name: value.detach() for name, value in parts.items()})

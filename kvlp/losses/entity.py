@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kvlp.errors import ShapeError
-from kvlp.losses.output import LossOutput, check_same_width
+from kvlp.losses.output import LossOutput, absence, check_same_width
 
 __all__ = ["EntityLoss"]
 
@@ -15,7 +15,8 @@ class EntityLoss(nn.Module):
     """Teach present and absent prompts of a finding to answer for every image whose report speaks of it.
 
     The prompt "there is X" should match the images in which X is present and no image in which it is absent; the
-    prompt "there is no X" the other way round. Images whose report does not mention X, or doubts it, do not count.
+    prompt "there is no X" the other way round. Images whose report doubts X do not count; one whose report does
+    not mention X counts as absent by `unmentioned`, from 0 (not at all) to 1 (as if it were denied).
     When `balanced`, each finding weighs the same however often it is mentioned, and so do its present and its absent
     images; a finding of which the batch knows one side only is left out, for it could be learned without the image.
 
@@ -25,9 +26,10 @@ class EntityLoss(nn.Module):
     Raises: ShapeError if shapes do not fit.
     """
 
-    def __init__(self, *, balanced: bool = True) -> None:
+    def __init__(self, *, balanced: bool = True, unmentioned: float = 0.0) -> None:
         super().__init__()
         self.balanced = balanced
+        self.unmentioned = unmentioned
 
     def forward(
         self, image_emb: Tensor, present_emb: Tensor, absent_emb: Tensor, labels: Tensor, scale: Tensor, bias: Tensor
@@ -50,9 +52,9 @@ class EntityLoss(nn.Module):
 
     def _weights(self, labels: Tensor) -> Tensor:
         """Weight of every (image, finding): 0 where unknown; known ones of a finding sum to 1 (or 0)."""
-        present, absent = (labels == 1).float(), (labels == 0).float()
+        present, absent = (labels == 1).float(), absence(labels, self.unmentioned)
         if not self.balanced:
             return present + absent
         count_present, count_absent = present.sum(dim=0), absent.sum(dim=0)  # (C,)
         both = (count_present > 0) & (count_absent > 0)
-        return 0.5 * both * (present / count_present.clamp(min=1) + absent / count_absent.clamp(min=1))
+        return 0.5 * both * (present / count_present.clamp(min=1) + absent / count_absent.clamp(min=1e-12))

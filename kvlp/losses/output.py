@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from kvlp.errors import ShapeError
 
-__all__ = ["LossOutput", "check_same_width"]
+__all__ = ["LossOutput", "absence", "check_same_width"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,15 @@ class LossOutput:
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+def absence(labels: Tensor, unmentioned: float) -> Tensor:
+    """How much each label counts as absence: 1 where it is 0, `unmentioned` where it is NaN, else 0, in float32.
+
+    Reports keep silent about most of what is not there, and now and then about what is: their silence tells something
+    (0.3 on the phantom), but less than a denial.
+    """
+    return (labels == 0).float() + unmentioned * torch.isnan(labels).float()
 
 
 def check_same_width(**embeddings: Tensor) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kvlp.errors import ShapeError
-from kvlp.losses.output import LossOutput
+from kvlp.losses.output import LossOutput, absence
 
 __all__ = ["QueryStateLoss"]
 
@@ -17,7 +15,7 @@ __all__ = ["QueryStateLoss"]
 class QueryStateLoss(nn.Module):
     """Cross-entropy of each known pair of image and query over the states false, true and, with three, uncertain.
 
-    A pair that the report does not speak of is left out (`unmentioned="ignore"`) or false (`"absent"`). When
+    A pair that the report does not speak of counts as false by `unmentioned`, from 0 (not at all) to 1. When
     `balanced`, each query weighs the same and so does each of its states in the batch; a query of which the batch knows
     one state only is left out, for it could be learned without the image.
 
@@ -29,9 +27,7 @@ class QueryStateLoss(nn.Module):
     Deviation: uncertain is a state of its own; balance.
     """
 
-    def __init__(
-        self, *, states: int | None = None, balanced: bool = True, unmentioned: Literal["ignore", "absent"] = "ignore"
-    ) -> None:
+    def __init__(self, *, states: int | None = None, balanced: bool = True, unmentioned: float = 0.0) -> None:
         super().__init__()
         self.states = states
         self.balanced = balanced
@@ -49,7 +45,7 @@ class QueryStateLoss(nn.Module):
                 f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
             )
         state = self._state(labels, states)  # (B, C), -1 where it does not count
-        weights = self._weights(state, states)
+        weights = self._weights(labels, state, states)
         log_p = F.log_softmax(logits.float(), dim=2)
         picked = log_p.gather(2, state.clamp(min=0)[:, :, None])[:, :, 0]
         total = -(weights * picked).sum() / weights.sum().clamp(min=1e-12)
@@ -63,15 +59,16 @@ class QueryStateLoss(nn.Module):
         state[labels == 1] = 1
         if states == 3:
             state[labels == -1] = 2
-        if self.unmentioned == "absent":
+        if self.unmentioned:
             state[torch.isnan(labels)] = 0
         return state
 
-    def _weights(self, state: Tensor, states: int) -> Tensor:
+    def _weights(self, labels: Tensor, state: Tensor, states: int) -> Tensor:
+        told = [absence(labels, self.unmentioned), *((state == s).float() for s in range(1, states))]
+        weights = torch.stack(told, dim=2)  # (B, C, S)
         if not self.balanced:
-            return (state >= 0).float()
-        hot = torch.stack([(state == s).float() for s in range(states)], dim=2)  # (B, C, S)
-        counts = hot.sum(dim=0)  # (C, S)
-        found = (counts > 0).sum(dim=1)  # (C,)
-        each = (found > 1)[:, None] / (counts.clamp(min=1) * found.clamp(min=1)[:, None])
-        return (hot * each).sum(dim=2)
+            return weights.sum(dim=2)
+        sums = weights.sum(dim=0)  # (C, S)
+        found = (sums > 0).sum(dim=1)  # (C,)
+        each = (found > 1)[:, None] / (sums.clamp(min=1e-12) * found.clamp(min=1)[:, None])
+        return (weights * each).sum(dim=2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from losses_suite import Case, Hand, Inputs, Pull, sigmoid_cost, unit
@@ -30,20 +29,22 @@ def mirror(given: Inputs) -> Inputs:
     return {**given, "concept_emb": given["concept_emb"][order], "labels": given["labels"][:, order]}
 
 
-def reference(given: Inputs, *, unmentioned: str, balanced: bool) -> float:
+def reference(given: Inputs, *, unmentioned: float, balanced: bool) -> float:
     projected, concepts, labels = (given[k] for k in ("projected", "concept_emb", "labels"))
-    costs: dict[bool, list[float]] = {True: [], False: []}
+    costs, counts = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
     for i, c in np.ndindex(labels.shape):
-        told = 0.0 if unmentioned == "absent" and math.isnan(labels[i, c]) else labels[i, c]
-        if told in (0.0, 1.0):
+        silent = math.isnan(labels[i, c])
+        if silent or labels[i, c] in (0.0, 1.0):
             logit = given["scale"] * float(projected[i] @ concepts[c]) + given["bias"]
-            costs[told == 1].append(sigmoid_cost(logit, target=told == 1))
+            present, weight = labels[i, c] == 1, unmentioned if silent else 1.0
+            costs[present] += weight * sigmoid_cost(logit, target=present)
+            counts[present] += weight
     if balanced:
-        return sum(sum(side) / max(len(side), 1) for side in costs.values()) / 2
-    return sum(map(sum, costs.values())) / max(len(costs[True] + costs[False]), 1)
+        return sum(costs[side] / (counts[side] or 1.0) for side in costs) / 2
+    return sum(costs.values()) / (sum(counts.values()) or 1.0)
 
 
-def case(unmentioned: Literal["ignore", "absent"], *, balanced: bool, hand: float, untold: float) -> Case:
+def case(unmentioned: float, *, balanced: bool, hand: float, untold: float) -> Case:
     axes = np.eye(3)
     tilted = _inputs(np.array([[0.6, 0.6, 0.0]]), axes, [[1, 0, NAN]], 4.0, 0.0)
     return Case(
@@ -61,15 +62,16 @@ def case(unmentioned: Literal["ignore", "absent"], *, balanced: bool, hand: floa
         pulls=(
             Pull(tilted, "projected", 0, [1, 0, 0], 1),
             Pull(tilted, "projected", 0, [0, 1, 0], -1),
-            Pull(tilted, "projected", 0, [0, 0, 1], 0 if unmentioned == "ignore" else -1),
+            Pull(tilted, "projected", 0, [0, 0, 1], -1 if unmentioned else 0),
         ),
     )
 
 
 PRESENT, EVEN = math.log1p(math.exp(-2)), math.log(2)
 CASES = {
-    "ignore, balanced": case("ignore", balanced=True, hand=(PRESENT + EVEN) / 2, untold=0.0),
-    "ignore": case("ignore", balanced=False, hand=(PRESENT + EVEN) / 2, untold=0.0),
-    "absent, balanced": case("absent", balanced=True, hand=(PRESENT + EVEN) / 2, untold=EVEN / 2),
-    "absent": case("absent", balanced=False, hand=(PRESENT + 2 * EVEN) / 3, untold=EVEN),
+    "ignore, balanced": case(0.0, balanced=True, hand=(PRESENT + EVEN) / 2, untold=0.0),
+    "ignore": case(0.0, balanced=False, hand=(PRESENT + EVEN) / 2, untold=0.0),
+    "absent, balanced": case(1.0, balanced=True, hand=(PRESENT + EVEN) / 2, untold=EVEN / 2),
+    "in part absent": case(0.5, balanced=False, hand=(PRESENT + 1.5 * EVEN) / 2.5, untold=EVEN),
+    "absent": case(1.0, balanced=False, hand=(PRESENT + 2 * EVEN) / 3, untold=EVEN),
 }

@@ -1,4 +1,4 @@
-"""QueryStateLoss: two and three states, balanced and not, what is not mentioned left out or absent."""
+"""QueryStateLoss: two and three states, balanced and not, what is not mentioned left out or in part absent."""
 
 from __future__ import annotations
 
@@ -27,19 +27,21 @@ def mirror(given: Inputs) -> Inputs:
     return {"logits": logits[..., [1, 0, *range(2, logits.shape[2])]], "labels": turned}
 
 
-def reference(given: Inputs, *, balanced: bool, absent: bool) -> float:
+def reference(given: Inputs, *, balanced: bool, unmentioned: float) -> float:
     logits, labels = given["logits"], given["labels"]
     states = logits.shape[2]
     cost = norm = 0.0
     for c in range(labels.shape[1]):
-        said = [0.0 if absent and math.isnan(v) else v for v in labels[:, c]]
-        found = {s: [i for i, v in enumerate(said) if not math.isnan(v) and STATE[v] == s] for s in range(states)}
+        said = labels[:, c]
+        found = {s: {i: 1.0 for i, v in enumerate(said) if STATE.get(v) == s} for s in range(states)}
+        if unmentioned:
+            found[0] |= {i: unmentioned for i, v in enumerate(said) if math.isnan(v)}
         present = [s for s in range(states) if found[s]]
         if balanced and len(present) < 2:
             continue
         for s in present:
-            for i in found[s]:
-                weight = 1 / len(found[s]) / len(present) if balanced else 1.0
+            for i, told in found[s].items():
+                weight = told / sum(found[s].values()) / len(present) if balanced else told
                 target = [float(s == k) for k in range(states)]
                 cost += weight * softmax_cost(logits[i, c], target, [False] * states)
                 norm += weight
@@ -54,18 +56,20 @@ def _two(first: float, second: float) -> Inputs:
     return {"logits": np.zeros((2, 1, 2)), "labels": np.array([[first], [second]])}
 
 
-def case(hands: tuple[Hand, ...], *, states: int = 2, balanced: bool = True, absent: bool = False) -> Case:
-    def made(n: int) -> Inputs:
-        found = inputs(n, states=states)
-        return {**found, "labels": np.nan_to_num(found["labels"], nan=-1.0)} if absent else found
+def reordered(given: Inputs) -> Inputs:
+    """The queries in another order."""
+    order = [2, 0, 1]
+    return {"logits": given["logits"][:, order], "labels": given["labels"][:, order]}
 
+
+def case(hands: tuple[Hand, ...], *, states: int = 2, balanced: bool = True, unmentioned: float = 0.0) -> Case:
     return Case(
-        build=partial(QueryStateLoss, states=states, balanced=balanced, unmentioned="absent" if absent else "ignore"),
-        inputs=made,
+        build=partial(QueryStateLoss, states=states, balanced=balanced, unmentioned=unmentioned),
+        inputs=partial(inputs, states=states),
         gradients=("logits",),
         rows=("logits", "labels"),
-        mirror=mirror,
-        reference=partial(reference, balanced=balanced, absent=absent),
+        mirror=reordered if unmentioned else mirror,
+        reference=partial(reference, balanced=balanced, unmentioned=unmentioned),
         hands=hands,
         pulls=(
             Pull({**_two(1, 0), "logits": np.zeros((2, 1, states))}, "logits", 0, [0, 1, *[0] * (states - 2)], 1),
@@ -84,6 +88,14 @@ CASES = {
     "three states": case((Hand(_one([0, 0, 1], -1), math.log(2 / math.e + 1)),), states=3, balanced=False),
     "not mentioned is absent": case(
         (Hand(_two(1, NAN), math.log(2)), Hand(_one([3, 0], NAN), math.log1p(math.exp(-3)))),
-        balanced=False, absent=True,
+        balanced=False, unmentioned=1.0,
     ),
+    "not mentioned is in part absent": case(
+        (
+            Hand({"logits": np.array([[[0.0, 2]], [[0, 2]]]), "labels": np.array([[1], [NAN]])},
+                 (math.log1p(math.exp(-2)) + 0.5 * math.log1p(math.exp(2))) / 1.5),
+        ),
+        balanced=False, unmentioned=0.5,
+    ),
+    "balanced, in part absent": case((Hand(_two(1, NAN), math.log(2)), Hand(_two(0, NAN), 0.0)), unmentioned=0.5),
 }  # fmt: skip

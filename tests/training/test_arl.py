@@ -99,7 +99,7 @@ def test_the_published_settings_by_one_switch() -> None:
     assert ours.stages[0].losses.clip is not None
     assert theirs.stages[0].losses.clip is None
     assert theirs.stages[0].losses.arl.negatives == "random"  # type: ignore[union-attr]
-    assert theirs.stages[0].losses.concept_align.unmentioned == "absent"  # type: ignore[union-attr]
+    assert theirs.stages[0].losses.concept_align.unmentioned == 1  # type: ignore[union-attr]
     learn = theirs.stages[0]
     assert (learn.lr, learn.head_lr, learn.weight_decay, learn.batch_size * learn.accumulate) == (1e-5, 5, 0.01, 256)
 

@@ -7,11 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from training_small import SENTENCES, SMALL
 
 import kvlp
@@ -24,6 +26,8 @@ from kvlp.models.image_tokens import encode_with_tokens
 from kvlp.models.query_network import QueryNetwork
 from kvlp.models.towers import model_config
 from kvlp.training.knowledge_texts import MASK, PublishedPairs, mask_words
+from kvlp.training.objectives.part import Inputs
+from kvlp.training.objectives.query import QueryPart
 from kvlp.training.recipe import load_recipe
 from kvlp.training.run import run_recipe
 from kvlp.training.texts import read_texts
@@ -145,6 +149,32 @@ def test_widths_that_do_not_fit_are_refused():
         network()(torch.randn(3, 7), torch.randn(2, 5, 8))
     with pytest.raises(ShapeError, match="width that 3 heads divide"):
         QueryNetwork(8, heads=3)
+
+
+class Answers(nn.Module):
+    """A query network that gives these answers whatever is asked."""
+
+    settings: ClassVar[dict[str, int]] = {"states": 2}
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, queries: torch.Tensor, memory: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        return self.logits
+
+
+@pytest.mark.parametrize(("label", "states_it", "denies_it"), [(1, 20, -20), (0, -20, 20), (math.nan, -20, 20)])
+def test_a_denial_is_true_of_what_is_denied_or_not_mentioned(label: float, states_it: float, denies_it: float):
+    """One finding, one image: the logits of "true" for the sentence that states it and for the one that denies it."""
+    part = QueryPart(balanced=False, unmentioned=0.5)
+    right = torch.tensor([[[0, states_it], [0, denies_it]]], dtype=torch.float32)
+    features = {"queries": torch.zeros(2, 4), "image_tokens": torch.zeros(1, 1, 4)}
+    costs = []
+    for logits in (right, -right):
+        x = Inputs(features, {"labels": torch.tensor([[label]])}, {}, {}, {"query": Answers(logits)}, torch.ones(()))
+        costs.append(float(part.compute(part.loss(), x).total))
+    assert costs[0] < 1e-6 < costs[1]
 
 
 # ---- places of the image ---------------------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kvlp.training.objectives.part import Inputs, LossPart
+from kvlp.training.settings import Unmentioned
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,14 +18,14 @@ __all__ = ["ConceptAlignPart"]
 class ConceptAlignPart(LossPart):
     """Weight and settings of the alignment with concept vectors, which `concept_vectors` in the recipe names.
 
-    `unmentioned`: what a concept is of which the report does not speak: `ignore`d, or `absent` as in ARL. `texts`: the
+    `unmentioned`: how much a concept counts as absent of which the report does not speak, 1 in ARL. `texts`: the
     report's embedding is aligned too, not the image's alone; a text that is a random subset of the report's sentences
     (`data.max_sentences`) is then asked for what the whole report says.
     """
 
     head: ClassVar[str] = "concept_align"
 
-    unmentioned: Literal["ignore", "absent"] = "ignore"
+    unmentioned: Unmentioned = 0.0
     balanced: bool = True
     texts: bool = True
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from kvlp.training.objectives.part import Drawn, Inputs, LossPart, Samplers, Sources
-from kvlp.training.settings import Share
+from kvlp.training.settings import Positive, Share, Unmentioned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,11 +20,18 @@ __all__ = ["EntityPart"]
 
 
 class EntityPart(LossPart):
-    """Weight and settings of the cross-image entity loss; `scale` is where its learned scale begins."""
+    """Weight and settings of the cross-image entity loss; `scale` is where its learned scale begins.
+
+    `unmentioned`: how much a finding counts as absent of which the report does not speak, from 0 (`ignore`) to 1
+    (`absent`, as if it were denied). `wordings`: in so many ways each finding is stated and denied in each step; with
+    more of them an image is pulled less to and fro by what words are drawn.
+    """
 
     scale: Annotated[float, Field(ge=1, le=100)] = 10.0
     balanced: bool = True
     descriptions: Share = 0.3
+    unmentioned: Unmentioned = 0.0
+    wordings: Positive = 1
 
     def needs(self) -> tuple[str, ...]:
         return ("image_emb", "prompts")
@@ -38,19 +45,18 @@ class EntityPart(LossPart):
         prompts = EntityPrompts(sources.taught, sources.texts.classes, descriptions=self.descriptions)
 
         def shared(step: int, rng: np.random.Generator) -> Drawn:
-            present, absent = prompts.sample(rng)
-            return {"prompts": [*present, *absent]}  # 2C texts
+            drawn = [prompts.sample(rng) for _ in range(self.wordings)]
+            return {"prompts": [text for side in zip(*drawn, strict=True) for texts in side for text in texts]}  # 2WC
 
         return Samplers(shared=shared if prompts.concepts else None)
 
     def loss(self) -> nn.Module:
         from kvlp.losses.entity import EntityLoss
 
-        return EntityLoss(balanced=self.balanced)
+        return EntityLoss(balanced=self.balanced, unmentioned=self.unmentioned)
 
     def compute(self, loss: Any, x: Inputs) -> LossOutput:
         present, absent = x.features["prompts"].chunk(2)
-        output: LossOutput = loss(
-            x.features["image_emb"], present, absent, x.batch["labels"], x.scale, x.learned["bias"]
-        )
+        labels = x.batch["labels"].repeat(1, self.wordings)
+        output: LossOutput = loss(x.features["image_emb"], present, absent, labels, x.scale, x.learned["bias"])
         return output

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kvlp.training.objectives.part import Drawn, Inputs, LossPart, Samplers, Sources
-from kvlp.training.settings import Share
+from kvlp.training.settings import Share, Unmentioned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ class QueryPart(LossPart):
     texts: bool = False
     teach_texts: bool = False
     balanced: bool = True
-    unmentioned: Literal["ignore", "absent"] = "ignore"
+    unmentioned: Unmentioned = 0.0
 
     def needs(self) -> tuple[str, ...]:
         return ("image_tokens", "queries", *(("text_emb",) if self.texts else ()))
@@ -67,18 +67,20 @@ class QueryPart(LossPart):
         queries, labels = x.features["queries"], x.batch["labels"]
         queries = queries if self.teach_texts else queries.detach()  # another loss may teach them
         if self.queries == "sentences":
-            labels = _with_denials(labels)
+            labels = labels.repeat(1, 2)
         asked = loss.counts(labels, network.settings["states"])
-        images = loss(network(queries, x.features["image_tokens"], asked), labels)
+        images = loss(self._of_findings(network(queries, x.features["image_tokens"], asked)), labels)
         if not self.texts:
             return LossOutput(images.total, images.parts)
-        texts = loss(network(queries, x.features["text_emb"][:, None], asked), labels)
+        texts = loss(self._of_findings(network(queries, x.features["text_emb"][:, None], asked)), labels)
         return LossOutput(images.total + texts.total, {**images.parts, "texts": texts.total.detach()})
 
+    def _of_findings(self, logits: Tensor) -> Tensor:
+        """What is said of the findings, (B, 2C, S): where a sentence that denies one is true, the finding is absent."""
+        if self.queries == "names":
+            return logits
+        import torch
 
-def _with_denials(labels: Tensor) -> Tensor:
-    """(B, C) -> (B, 2C): a sentence that denies is true where the finding is absent; doubt and silence stay."""
-    import torch
-
-    denied = torch.where((labels == 0) | (labels == 1), 1 - labels, labels)
-    return torch.cat([labels, denied], dim=1)
+        stated, denied = logits.chunk(2, dim=1)
+        turned = denied[..., [1, 0, *range(2, logits.shape[2])]]
+        return torch.cat([stated, turned], dim=1)
