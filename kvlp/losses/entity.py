@@ -19,6 +19,8 @@ class EntityLoss(nn.Module):
     not mention X counts as absent by `unmentioned`, from 0 (not at all) to 1 (as if it were denied).
     When `balanced`, each finding weighs the same however often it is mentioned, and so do its present and its absent
     images; a finding of which the batch knows one side only is left out, for it could be learned without the image.
+    Denials lie close together, whatever they deny. Images that they teach too spend their first epochs on what denials
+    have in common; without `denials_teach_images` images are teachers of denials alone, and learn from present prompts.
 
     Shape: image_emb (B, D), present_emb (C, D), absent_emb (C, D) of unit norm; labels (B, C) with 1 present,
         0 absent, -1 uncertain, NaN not mentioned; scale and bias scalars (scale already exponentiated) -> scalar in
@@ -26,8 +28,9 @@ class EntityLoss(nn.Module):
     Raises: ShapeError if shapes do not fit.
     """
 
-    def __init__(self, *, balanced: bool = True, unmentioned: float = 0.0) -> None:
+    def __init__(self, *, balanced: bool = True, unmentioned: float = 0.0, denials_teach_images: bool = True) -> None:
         super().__init__()
+        self.denials_teach_images = denials_teach_images
         self.balanced = balanced
         self.unmentioned = unmentioned
 
@@ -43,7 +46,8 @@ class EntityLoss(nn.Module):
         weights = self._weights(labels)
         target = (labels == 1).float()
         present = scale.float() * image_emb.float() @ present_emb.float().T + bias.float()  # (B, C)
-        absent = scale.float() * image_emb.float() @ absent_emb.float().T + bias.float()
+        denied = image_emb if self.denials_teach_images else image_emb.detach()
+        absent = scale.float() * denied.float() @ absent_emb.float().T + bias.float()
         norm = weights.sum().clamp(min=1e-12)
         present_loss = (weights * F.binary_cross_entropy_with_logits(present, target, reduction="none")).sum() / norm
         absent_loss = (weights * F.binary_cross_entropy_with_logits(absent, 1 - target, reduction="none")).sum() / norm

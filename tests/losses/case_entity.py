@@ -61,26 +61,29 @@ def reference(given: Inputs, *, balanced: bool, unmentioned: float) -> float:
     return cost / norm if norm else 0.0
 
 
-def case(*, balanced: bool, hands: tuple[Hand, ...], unmentioned: float = 0.0) -> Case:
+def case(*, balanced: bool, hands: tuple[Hand, ...], unmentioned: float = 0.0, images_learn: bool = True) -> Case:
     def pair(first: float, second: float) -> Inputs:
         # two images; the present prompt along the third axis, the absent one against it
         image = np.array([[1.0, 0, 0], [0, 1, 0]])
         return _inputs(image, [[0, 0, 1]], [[0, 0, -1]], [[first], [second]], 4.0, 0.0)
 
+    images = (
+        Pull(pair(1, 0), "image_emb", 0, [0, 0, 1], 1),
+        Pull(pair(1, 0), "image_emb", 1, [0, 0, 1], -1),
+        Pull(pair(NAN, -1), "image_emb", 0, [0, 0, 1], -1 if unmentioned and not balanced else 0),
+    )
     return Case(
-        build=partial(EntityLoss, balanced=balanced, unmentioned=unmentioned),
+        build=partial(EntityLoss, balanced=balanced, unmentioned=unmentioned, denials_teach_images=images_learn),
         inputs=inputs,
-        gradients=("image_emb", "present_emb", "absent_emb"),
+        gradients=("image_emb", "present_emb", "absent_emb") if images_learn else ("present_emb", "absent_emb"),
         rows=("image_emb", "labels"),
         mirror=reordered if unmentioned else mirror,
         reference=partial(reference, balanced=balanced, unmentioned=unmentioned),
         hands=hands,
         pulls=(
-            Pull(pair(1, 0), "image_emb", 0, [0, 0, 1], 1),
-            Pull(pair(1, 0), "image_emb", 1, [0, 0, 1], -1),
             Pull(pair(1, 0), "present_emb", 0, [1, 0, 0], 1),
             Pull(pair(1, 0), "absent_emb", 0, [1, 0, 0], -1),
-            Pull(pair(NAN, -1), "image_emb", 0, [0, 0, 1], -1 if unmentioned and not balanced else 0),
+            *(images if images_learn else ()),
         ),
     )
 
@@ -101,6 +104,13 @@ CASES = {
         hands=(
             Hand(_inputs(ONE, ONE, -ONE, [[1]], 2.0, 0.0), math.log1p(math.exp(-2))),
             Hand(_inputs(ONE, ONE, -ONE, [[0]], 2.0, 0.0), math.log1p(math.exp(2))),
+        ),
+    ),
+    "images learn from statements alone": case(
+        balanced=True,
+        images_learn=False,
+        hands=(
+            Hand(_inputs(TWO, ONE, ONE[:, ::-1], [[1], [0]], 2.0, 0.0), (math.log1p(math.exp(-2)) + math.log(2)) / 2),
         ),
     ),
     # silence is the only absence: balanced, it weighs as much as the one present image

@@ -42,3 +42,18 @@ def test_concept_align_refuses_labels_of_another_shape() -> None:
 def test_knowledge_refuses_a_concept_too_few() -> None:
     with pytest.raises(ShapeError, match="one concept a row"):
         KnowledgeAlignLoss()(emb(3), emb(3), torch.zeros(2), ONE)
+
+
+def test_images_that_denials_do_not_teach_learn_from_statements_alone() -> None:
+    """What is false of the absent prompts moves them, not the images."""
+    labels = torch.tensor([[1.0, 0], [0, 1], [1, math.nan]])
+    moved = {}
+    for taught, absent_seed in ((True, 3), (False, 3), (False, 4)):
+        image, present, absent = (emb(n, s).requires_grad_() for n, s in ((3, 1), (2, 2), (2, absent_seed)))
+        EntityLoss(denials_teach_images=taught)(image, present, absent, labels, 5 * ONE, -ONE).total.backward()
+        assert absent.grad is not None
+        assert absent.grad.abs().sum() > 0
+        moved[taught, absent_seed] = image.grad
+    assert moved[False, 3] is not None
+    torch.testing.assert_close(moved[False, 3], moved[False, 4])  # whatever the denials are
+    assert not torch.allclose(moved[True, 3], moved[False, 3])

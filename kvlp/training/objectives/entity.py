@@ -24,7 +24,8 @@ class EntityPart(LossPart):
 
     `unmentioned`: how much a finding counts as absent of which the report does not speak, from 0 (`ignore`) to 1
     (`absent`, as if it were denied). `wordings`: in so many ways each finding is stated and denied in each step; with
-    more of them an image is pulled less to and fro by what words are drawn.
+    more of them an image is pulled less to and fro by what words are drawn. `denials_teach_images`: images learn from
+    denials too, not only denials from images.
     """
 
     scale: Annotated[float, Field(ge=1, le=100)] = 10.0
@@ -32,6 +33,7 @@ class EntityPart(LossPart):
     descriptions: Share = 0.3
     unmentioned: Unmentioned = 0.0
     wordings: Positive = 1
+    denials_teach_images: bool = True
 
     def needs(self) -> tuple[str, ...]:
         return ("image_emb", "prompts")
@@ -53,7 +55,9 @@ class EntityPart(LossPart):
     def loss(self) -> nn.Module:
         from kvlp.losses.entity import EntityLoss
 
-        return EntityLoss(balanced=self.balanced, unmentioned=self.unmentioned)
+        return EntityLoss(
+            balanced=self.balanced, unmentioned=self.unmentioned, denials_teach_images=self.denials_teach_images
+        )
 
     def compute(self, loss: Any, x: Inputs) -> LossOutput:
         present, absent = x.features["prompts"].chunk(2)
