@@ -24,8 +24,7 @@ class ContradictionPart(LossPart):
 
     `kinds`: how a statement of the report is contradicted: denied or stated (`assertion`), by its `opposite` in the
     graph, by the other `side`, by another `severity`. `negatives`: the contradiction alone (`own`), or beside it the
-    texts of the other images, as in the contrastive step (`batch`). `teach_images`: images learn from it too; else they
-    are teachers of the sentences alone.
+    texts of the other images, as in the contrastive step (`batch`).
     """
 
     kinds: tuple[Literal["assertion", "opposite", "side", "severity"], ...] = (
@@ -33,7 +32,6 @@ class ContradictionPart(LossPart):
     )  # fmt: skip
     negatives: Literal["own", "batch"] = "batch"
     scale: Annotated[float, Field(ge=1, le=100)] = 10.0
-    teach_images: bool = True
 
     def needs(self) -> tuple[str, ...]:
         batch = ("text_emb",) if self.negatives == "batch" else ()
@@ -59,12 +57,11 @@ class ContradictionPart(LossPart):
         return ContradictionLoss()
 
     def compute(self, loss: Any, x: Inputs) -> LossOutput:
-        image, *texts = (x.features[name] for name in ("image_emb", "statement_emb", "contradiction_emb"))
-        image = image if self.teach_images else image.detach()
+        features = [x.features[name] for name in ("image_emb", "statement_emb", "contradiction_emb")]
         known = x.batch["contradicted"] >= 0
         text = same = None
         if self.negatives == "batch":
             text, signature = x.features["text_emb"], x.batch["signature"]
             same = signature[:, None] == signature[None, :]
-        output: LossOutput = loss(image, *texts, known, x.scale, text, same)
+        output: LossOutput = loss(*features, known, x.scale, text, same)
         return output
