@@ -21,10 +21,12 @@ from kvlp.eval.fitting import Calibrator, fit_calibrator
 from kvlp.eval.operating import choose_threshold
 from kvlp.typing import PathLike
 
-__all__ = ["FILE", "Calibration", "ClassCalibration", "Rule", "as_rule", "fit_class", "prompts_hash"]
+__all__ = ["FILE", "SCORER_FILE", "Calibration", "ClassCalibration", "Rule", "as_rule", "fit_class", "prompts_hash"]
 
 #: name in a checkpoint folder
 FILE = "calibration.json"
+#: the same of a query network, which scores beside the encoders of its checkpoint
+SCORER_FILE = "calibration.query.json"
 FORMAT = 1
 _MAX_BYTES = 50_000_000
 #: how a threshold is chosen: "youden", "mcc", "f1", ("sensitivity", 0.95), ("specificity", 0.9), or a probability
@@ -113,10 +115,10 @@ class Calibration:
     coverage: float
 
     def save(self, path: PathLike, binding: Mapping[str, str]) -> Path:
-        """Write `calibration.json` (into `path`, if that is a folder), whole or not at all.
+        """Write the file, whole or not at all.
 
         Args:
-            path: a .json file, or a checkpoint folder.
+            path: the file.
             binding: what it belongs to: "model_hash", "score", "combine".
 
         Raises:
@@ -132,7 +134,7 @@ class Calibration:
             "coverage": self.coverage,
             "classes": {name: row.to_dict() for name, row in self.classes.items()},
         }
-        target = _file(path)
+        target = Path(path)
         atomic_write(target, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
         return target
 
@@ -141,7 +143,7 @@ class Calibration:
         """Read a file of `save` for the classes of `hashes`; others in the file are left out.
 
         Args:
-            path: a .json file, or a checkpoint folder.
+            path: the file.
             binding: of the classifier that will use it.
             hashes: class name -> hash of the classifier's sentences.
 
@@ -149,7 +151,7 @@ class Calibration:
             CheckpointError: no such file, damaged, of another model or other settings, a class that it does not hold,
                 or one that was asked with other sentences.
         """
-        target = _file(path)
+        target = Path(path)
         document = _read(target)
         for key, own in binding.items():
             if document.get(key) != own:
@@ -251,10 +253,6 @@ def prompts_hash(prompts: Mapping[str, Sequence[str]], kinds: Sequence[str]) -> 
     """sha256 of the sentences of a class, by kind and in order."""
     text = json.dumps({kind: list(prompts[kind]) for kind in kinds}, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _file(path: PathLike) -> Path:
-    return Path(path) if Path(path).suffix == ".json" else Path(path) / FILE
 
 
 def _read(target: Path) -> dict[str, Any]:

@@ -246,6 +246,27 @@ def test_saved_and_loaded(make: Any, labelled: Draw, tmp_path: Path, method: str
     np.testing.assert_array_equal(alone.predict(X)[:, 0], classifier.predict(X)[:, 1])
 
 
+class ScoresAlone:
+    """A query network as far as a classifier sees it: it answers sentences about images, and encodes nothing."""
+
+    hash = "query"
+
+    def score(self, images: Any, prompts: Any) -> np.ndarray:
+        return np.array([[float(image[0]) * len(prompt) for prompt in prompts] for image in images])
+
+
+def test_a_scorer_beside_the_encoders_keeps_a_file_of_its_own(make: Any, labelled: Draw, tmp_path: Path) -> None:
+    X, y = labelled(60, 0)
+    encoders = make().fit(X, y)
+    encoders.save_calibration(tmp_path)
+    scorer = make()
+    scorer.model = ScoresAlone()
+    scorer.calibration_ = encoders.calibration_
+    assert scorer.save_calibration(tmp_path) == tmp_path / "calibration.query.json"
+    assert make().load_calibration(tmp_path).calibration_ == encoders.calibration_
+    assert scorer.load_calibration(tmp_path).calibration_ == encoders.calibration_
+
+
 def test_a_foreign_calibration_is_refused_in_one_line(make: Any, axes: Any, labelled: Draw, tmp_path: Path) -> None:
     X, y = labelled(150, 0)
     path = make().fit(X, y).save_calibration(tmp_path / "c.json")
