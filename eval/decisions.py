@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from kvlp.errors import CheckpointError
 from kvlp.eval.fitting import Calibrator, fit_calibrator
 from kvlp.eval.metrics import Bools, Floats
 from kvlp.eval.operating import choose_threshold
-from kvlp.zero_shot.calibration import FILE, Calibration, prompts_hash
+from kvlp.zero_shot.calibration import Calibration, calibration_file, prompts_hash
 from kvlp.zero_shot.ensemble import logit_scale
 
 __all__ = ["Decision", "Validation", "flags", "learn_decisions", "stored_decisions"]
@@ -95,7 +94,7 @@ def stored_decisions(
     Returns:
         Class name -> decision, and a remark ("" if there is nothing to remark).
     """
-    file = Path(str(getattr(model, "source", "")).removeprefix("local-dir:")) / FILE
+    file = calibration_file(str(getattr(model, "source", "")).removeprefix("local-dir:"), model)
     plain = {name: Decision() for name in names}
     if not getattr(model, "source", "") or not file.is_file():
         return plain, ""
@@ -110,7 +109,7 @@ def stored_decisions(
             continue
         learned = stored.classes[name]
         if learned.learned:
-            origin = f"{stored.threshold}, from {FILE} of the checkpoint"
+            origin = f"{stored.threshold}, from {file.name} of the checkpoint"
             found[name] = Decision(learned.threshold, origin, True, learned.calibrator, logit_scale(model))
-    remark = f"{FILE} of the checkpoint does not fit these weights and prompts, so it is not used for: "
+    remark = f"{file.name} of the checkpoint does not fit these weights and prompts, so it is not used for: "
     return {**plain, **found}, remark + ", ".join(missed) if missed else ""

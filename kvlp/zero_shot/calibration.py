@@ -20,8 +20,19 @@ from kvlp.eval.conformal import ConformalLimits, conformal_limits
 from kvlp.eval.fitting import Calibrator, fit_calibrator
 from kvlp.eval.operating import choose_threshold
 from kvlp.typing import PathLike
+from kvlp.zero_shot.ensemble import encodes
 
-__all__ = ["FILE", "SCORER_FILE", "Calibration", "ClassCalibration", "Rule", "as_rule", "fit_class", "prompts_hash"]
+__all__ = [
+    "FILE",
+    "SCORER_FILE",
+    "Calibration",
+    "ClassCalibration",
+    "Rule",
+    "as_rule",
+    "calibration_file",
+    "fit_class",
+    "prompts_hash",
+]
 
 #: name in a checkpoint folder
 FILE = "calibration.json"
@@ -178,6 +189,13 @@ class Calibration:
                 f"{target}: class {other[0]!r} was calibrated with other prompts; use the same graph, style, synonyms "
                 "and templates, or fit again"
             )
+
+
+def calibration_file(path: PathLike, model: object) -> Path:
+    """A .json file itself; in a checkpoint folder the file of what scores: its encoders or its query network."""
+    if Path(path).suffix == ".json":
+        return Path(path)
+    return Path(path) / (FILE if encodes(model) else SCORER_FILE)
 
 
 def as_rule(rule: Rule) -> str | float:

@@ -25,16 +25,15 @@ from kvlp.knowledge.names import Names
 from kvlp.typing import PathLike
 from kvlp.zero_shot.asking import Templates, class_prompts
 from kvlp.zero_shot.calibration import (
-    FILE,
-    SCORER_FILE,
     Calibration,
     ClassCalibration,
     Rule,
     as_rule,
+    calibration_file,
     fit_class,
     prompts_hash,
 )
-from kvlp.zero_shot.ensemble import Ensemble, encodes, logit_bias
+from kvlp.zero_shot.ensemble import Ensemble, logit_bias
 from kvlp.zero_shot.scoring import Floats, ImplausibleImageWarning, Reading, as_model, class_logits
 
 if TYPE_CHECKING:
@@ -260,7 +259,7 @@ class ZeroShotClassifier:
             path: a .json file, or a checkpoint folder, which gets `calibration.json` (`calibration.query.json` for its
                 query network).
         """
-        return self._fitted("save_calibration").save(self._calibration_file(path), self._binding())
+        return self._fitted("save_calibration").save(calibration_file(path, as_model(self.model)), self._binding())
 
     def load_calibration(self, path: PathLike) -> ZeroShotClassifier:
         """Read what another classifier learned for these classes, with the same model, settings and prompts.
@@ -272,7 +271,7 @@ class ZeroShotClassifier:
             CheckpointError: the file is damaged, or of another model, other prompts or other classes.
         """
         hashes = {name: self._hash(name) for name in self._checked_classes()}
-        self.calibration_ = Calibration.load(self._calibration_file(path), self._binding(), hashes)
+        self.calibration_ = Calibration.load(calibration_file(path, as_model(self.model)), self._binding(), hashes)
         return self
 
     def risk_coverage(self, X: Any, y: ArrayLike) -> dict[str, RiskCoverage]:
@@ -355,11 +354,6 @@ class ZeroShotClassifier:
 
     def _hash(self, name: str) -> str:
         return prompts_hash(self.prompts(name), self._kinds())
-
-    def _calibration_file(self, path: PathLike) -> Path:
-        if Path(path).suffix == ".json":
-            return Path(path)
-        return Path(path) / (FILE if encodes(as_model(self.model)) else SCORER_FILE)
 
     def _binding(self) -> dict[str, str]:
         return {

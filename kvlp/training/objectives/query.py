@@ -22,7 +22,8 @@ class QueryPart(LossPart):
     `queries`: `sentences` that state and that deny each named finding, worded anew each step, or bare `names`.
     `descriptions`: share of them that describe the finding instead of naming it. `texts`: the report's embedding is
     asked too, as the only token, so that images and reports share one classifier; sound only where the text is the
-    whole report. `teach_texts`: the queries' gradient reaches the text tower; as published it does not.
+    whole report. `unmentioned`: how much a finding counts as absent of which the report does not
+    speak. `teach_texts`: the queries' gradient reaches the text tower; as published it does not.
     """
 
     head: ClassVar[str] = "query"
