@@ -1,6 +1,7 @@
 """Evaluation of a planted model: scores, negation, groups, queries, reports, hashes, bad rows."""
 
 import math
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -343,3 +344,27 @@ def test_the_calibration_of_a_checkpoint_is_used_where_it_fits(fakes, tmp_path):
     assert after.decisions["pleural effusion"].threshold == 0.0
     remark = "calibration.json of the checkpoint does not fit these weights and prompts, so it is not used for: "
     assert after.remarks == [remark + "pleural effusion"]
+
+
+def test_a_query_network_decides_by_its_own_calibration(fakes, tmp_path):
+    """Two files in one checkpoint folder: that of the encoders does not reach what only scores."""
+    from kvlp.eval.decisions import stored_decisions
+    from kvlp.zero_shot import ZeroShotClassifier
+
+    model = fakes.Model(noise=0.8)
+    model.dim, model.logit_scale = 6, 10.0
+    scored = replace(embed_manifest(model, fakes.write_manifest(tmp_path / "data")), hashes=())
+    name = fakes.classes[0]
+    labels = evaluate(model, scored, [name], options=FAST).y_true
+    encoders = ZeroShotClassifier(model, [name]).fit(scored.vectors, labels)
+    encoders.save_calibration(tmp_path)
+    scorer = types.SimpleNamespace(score=None, hash="query", source=str(tmp_path))
+    network = ZeroShotClassifier(scorer, [name])
+    prompts = {name: network.prompts(name)}
+    assert stored_decisions(scorer, [name], prompts)[0][name].threshold == 0.0
+    network.calibration_ = encoders.calibration_
+    network.save_calibration(tmp_path)
+    found, remark = stored_decisions(scorer, [name], prompts)
+    assert found[name].threshold == encoders.thresholds_[0]
+    assert found[name].origin == "youden, from calibration.query.json of the checkpoint"
+    assert remark == ""
