@@ -171,7 +171,7 @@ class EntityLinker:
         if found.ambiguous:
             mentions = resolve(text, mentions, self._lexicon.senses, self._ambiguous)
         for rewriting in reversed(rewritings):
-            mentions = [rewriting.restore(m) for m in mentions]
+            mentions = rewriting.restore(mentions)
         return mentions
 
     def _rewritten(self, text: str) -> list[Rewriting]:

@@ -67,10 +67,12 @@ class Mention(NamedTuple):
 
 def moved(mention: Mention, by: int) -> Mention:
     """The mention, so many characters further on."""
-    concept, surface, start, end, assertion, trigger, at, to, *_ = mention
+    concept, surface, start, end, assertion, trigger, at, to = mention[:8]
     if at is not None and to is not None:
         at, to = at + by, to + by
-    cues = tuple([(name, first + by, last + by) for name, first, last in mention[-1]])
+    cues = mention[-1]
+    if cues:
+        cues = tuple([(name, first + by, last + by) for name, first, last in cues])
     place = (concept, surface, start + by, end + by, assertion, trigger, at, to)
     return tuple.__new__(Mention, (*place, *mention[8:-1], cues))
 

@@ -66,18 +66,30 @@ class Rewriting:
         touched = [self._edits[r] for r in rows if start < self._starts[r] + len(self._edits[r].text)]
         return min((e.score for e in touched), default=1.0)
 
-    def restore(self, mention: Mention) -> Mention:
-        """The mention with spans and words of the raw text, its score lessened by the edits it rests on."""
-        first, last = _extent(mention)
-        row = bisect_right(self._starts, first) - 1
-        if row == bisect_right(self._starts, last - 1) - 1:  # nothing begins within it
-            if row < 0:
-                return mention
-            edit = self._edits[row]
-            end = self._starts[row] + len(edit.text)
-            if first >= end:  # nothing reaches into it: it only moves
-                return moved(mention, edit.end - end) if edit.end != end else mention
-        return self._restored(mention)
+    def restore(self, mentions: Iterable[Mention]) -> list[Mention]:
+        """The mentions with spans and words of the raw text, the score of each lessened by the edits it rests on."""
+        restored: list[Mention] = []
+        low = high = by = 0  # between two edits everything moves by the same
+        for mention in mentions:
+            first, last = _extent(mention)
+            if not low <= first < high:
+                low, high, by = self._gap(first)
+            if low <= first and last <= high:
+                restored.append(moved(mention, by) if by else mention)
+            else:
+                restored.append(self._restored(mention))
+        return restored
+
+    def _gap(self, at: int) -> tuple[int, int, int]:
+        """Where the edit before a place of the new text ends, where the next one starts, and how far back what is
+        between them goes."""
+        row = bisect_right(self._starts, at)
+        high = self._starts[row] if row < len(self._starts) else len(self.text)
+        if row == 0:
+            return 0, high, 0
+        edit = self._edits[row - 1]
+        low = self._starts[row - 1] + len(edit.text)
+        return low, high, edit.end - low
 
     def _restored(self, mention: Mention) -> Mention:
         changed: dict[str, Any] = {"score": mention.score * self.score(mention.start, mention.end)}
@@ -101,9 +113,9 @@ class Rewriting:
 
 def _extent(mention: Mention) -> tuple[int, int]:
     """From the first to the last character of a mention, its trigger and its cues."""
-    first, last = mention.start, mention.end
-    if mention.trigger_start is not None and mention.trigger_end is not None:
-        first, last = min(first, mention.trigger_start), max(last, mention.trigger_end)
+    first, last, at, to = mention.start, mention.end, mention.trigger_start, mention.trigger_end
+    if at is not None and to is not None:
+        first, last = min(first, at), max(last, to)
     for _, start, end in mention.cues:
         first, last = min(first, start), max(last, end)
     return first, last

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from kvlp.errors import ConfigError, MissingExtraError
 from kvlp.knowledge.graph import Concept, KnowledgeGraph
 from kvlp.knowledge.linking import EntityLinker, abbreviations
-from kvlp.knowledge.linking.abbreviations import find_abbreviations, finder, scispacy_abbreviations
+from kvlp.knowledge.linking.abbreviations import (
+    abbreviation_edits,
+    find_abbreviations,
+    finder,
+    scispacy_abbreviations,
+)
 
 CONCEPTS = [
     Concept("embolism", "pulmonary embolism", ("PE",), semantic_types=("disease",)),
@@ -106,6 +114,22 @@ def test_rules_reach_defined_abbreviations(linker: EntityLinker) -> None:
 def test_plural_and_score(linker: EntityLinker) -> None:
     *_, last = linker("Pleural effusions, that is pleural effusion (PLE). Two PLEs.")
     assert (last.concept, last.surface, last.score) == ("effusion", "PLEs", 0.95)
+
+
+@given(st.lists(st.sampled_from([*" _./&'-(\n", "PE", "PEs", "PE's", "ETT", "E", "P", "a"]), max_size=12).map("".join))
+@example(" _PE (-PE a-PE PE's. _ETT")
+def test_short_forms_are_whole_words(text: str) -> None:
+    definition = "pleural effusion (PE) ETT (endotracheal tube) "
+    found = [(e.start, e.text) for e in abbreviation_edits(definition + text) if e.start >= len(definition)]
+    words = re.finditer(r"[^\W_][\w./&'-]*", definition + text)
+    forms = {
+        "PE": "pleural effusion",
+        "PEs": "pleural effusion",
+        "PE's": "pleural effusion",
+        "ETT": "endotracheal tube",
+    }
+    said = [(w.start(), forms.get(w[0].rstrip("./&-"))) for w in words if w.start() >= len(definition)]
+    assert found == [(start, form) for start, form in said if form]
 
 
 @pytest.mark.slow
