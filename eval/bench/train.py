@@ -2,8 +2,9 @@
 
 Steps: the same open_clip towers from the same weights, in turn in one process, on the same tensors in memory. `clip` is
 kvlp's step with the contrastive loss alone, `KAD stage 2` that with all losses of kad-phantom's stage of images
-(contrast, entities, knowledge, query network, polarity); open_clip's is the epoch of `open_clip_train` with its defaults. Memory
-is that of each alone in a process. Loading: see loading.py. The data are drawn radiographs with reports.
+(contrast, entities, knowledge, query network, polarity); open_clip's is the epoch of `open_clip_train` with its
+defaults. Memory is that of each alone in a process. Loading: see loading.py. The data are drawn radiographs with
+reports.
 
 Settings: `steps=3`, `patients=100` (drawn for the steps), `loaded=80` (patients drawn for loading), `threads=N` (all
 cores), `only=steps,memory,loading` or some of them. Steps are timed with one thread, too: kvlp's towers then do not
